@@ -1,0 +1,1 @@
+"""Where rows go: ClickHouse, the archive, Kafka. Nothing here computes."""

@@ -1,0 +1,276 @@
+"""The archive: Parquet per topic and day, with the columns of the topic and its transport.
+
+`ROOT/archive.json` says which version wrote it and gives each source (an imported file, a partition
+of a topic) its partition number. `ROOT/TOPIC/YYYY-MM-DD/PARTITION.parquet` holds the records of one
+partition that were received on one UTC day, in arrival order. A file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.batches import times
+from schemas.errors import InputError, VersionError
+from schemas.records import TOPICS, archive_schema
+
+__all__ = ["ARCHIVE_VERSION", "Archive", "ArchiveWriter"]
+
+ARCHIVE_VERSION: Final = 1
+_MANIFEST: Final = "archive.json"
+_DAY_NS: Final = 86_400 * 10**9
+ROW_GROUP_ROWS: Final = 131_072
+"""Rows of a row group: large enough that a group costs less to open than to decode, small enough
+that a replay of several topics holds only megabytes of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A folder of recorded topics.
+
+    Parameters
+    ----------
+    root
+        Folder of the archive.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Open an existing archive.
+
+        Raises
+        ------
+        InputError
+            There is no archive at `root`.
+        VersionError
+            A newer version wrote it.
+        """
+        archive = cls(root)
+        if not root.is_dir() or not (root / _MANIFEST).is_file():
+            raise InputError(
+                f"expected an archive at `{root}`, found none; make one with `signalbox import` or `signalbox demo`"
+            )
+        archive.manifest()
+        return archive
+
+    @classmethod
+    def create(cls, root: Path) -> Self:
+        """Open an archive, making it where there is none."""
+        root.mkdir(parents=True, exist_ok=True)
+        if (root / _MANIFEST).exists():
+            return cls.open(root)
+        if any(root.iterdir()):
+            raise InputError(f"expected an empty folder or an archive at `{root}`, found other files; name another folder")
+        archive = cls(root)
+        archive._write_manifest({"version": ARCHIVE_VERSION, "sources": {}})
+        return archive
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest.
+
+        Raises
+        ------
+        InputError
+            The manifest is damaged.
+        VersionError
+            A newer version wrote it.
+        """
+        path = self.root / _MANIFEST
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text())
+            version = manifest["version"]
+            manifest["sources"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"expected an archive manifest in `{path}`, found {error!r}; import the data again") from error
+        if version > ARCHIVE_VERSION:
+            raise VersionError(
+                f"expected an archive of version {ARCHIVE_VERSION} or older in `{self.root}`, found version {version}; "
+                "upgrade signalbox"
+            )
+        return manifest
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        temporary = self.root / f".{_MANIFEST}.tmp"
+        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        os.replace(temporary, self.root / _MANIFEST)
+
+    @contextmanager
+    def _locked(self) -> Iterator[dict[str, Any]]:
+        """Yield the manifest under an exclusive lock and store what became of it."""
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            manifest = self.manifest()
+            yield manifest
+            self._write_manifest(manifest)
+
+    def source(self, topic: str, source: str) -> dict[str, Any] | None:
+        """Return what is known of a source, or None: its `partition`, and `complete` with its `rows` and `note`."""
+        found: dict[str, Any] | None = self.manifest()["sources"].get(f"{topic}/{source}")
+        return found
+
+    def _claim(self, topic: str, source: str) -> int:
+        with self._locked() as manifest:
+            key = f"{topic}/{source}"
+            taken = [entry["partition"] for name, entry in manifest["sources"].items() if name.startswith(f"{topic}/")]
+            known = manifest["sources"].get(key)
+            partition = known["partition"] if known else max(taken, default=-1) + 1
+            manifest["sources"][key] = {"partition": partition, "complete": False}
+        return int(partition)
+
+    def _complete(self, topic: str, source: str, rows: int, note: dict[str, Any]) -> None:
+        with self._locked() as manifest:
+            entry = manifest["sources"][f"{topic}/{source}"]
+            entry.update(complete=True, rows=rows, **({"note": note} if note else {}))
+
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that have a record, in the order that breaks ties."""
+        return tuple(name for name in TOPICS if self.files(name))
+
+    def files(self, topic: str) -> tuple[Path, ...]:
+        """Return the topic's files by day and partition; those of a source that is not complete are left out."""
+        incomplete = {
+            entry["partition"]
+            for name, entry in self.manifest()["sources"].items()
+            if name.startswith(f"{topic}/") and not entry["complete"]
+        }
+        return tuple(
+            path for path in sorted((self.root / topic).glob("*/*.parquet")) if int(path.stem) not in incomplete
+        )
+
+
+class ArchiveWriter:
+    """Writes the records of one source to an archive, a file per UTC day of receipt.
+
+    Use it as a context manager: leaving it normally publishes every file at once, leaving it by an
+    exception removes what was written. Writing a source again replaces it.
+
+    Parameters
+    ----------
+    archive
+        The archive.
+    topic
+        Topic of the records.
+    source
+        Name of the source, distinct within the topic: the imported file's name, say. It gets a
+        partition number of its own.
+    note
+        Plain JSON to keep with the source in the manifest, such as a digest of its input.
+
+    Attributes
+    ----------
+    rows
+        Records written.
+    order_violations
+        Records whose `ts_recv` was behind the one before; they were raised to it.
+    """
+
+    def __init__(self, archive: Archive, topic: str, source: str, *, note: dict[str, Any] | None = None) -> None:
+        self._archive = archive
+        self._topic = topic
+        self._source = source
+        self._note = dict(note or {})
+        self._schema = archive_schema(topic)
+        self._partition = archive._claim(topic, source)
+        self._writers: dict[int, tuple[Path, pq.ParquetWriter]] = {}
+        self._pending: dict[int, list[pa.RecordBatch]] = {}
+        self._last_recv = -(2**63)
+        self.rows = 0
+        self.order_violations = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def note(self, **facts: Any) -> None:
+        """Keep more plain JSON facts with the source in the manifest."""
+        self._note.update(facts)
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Append records in arrival order; `partition` and `offset` are assigned here.
+
+        Parameters
+        ----------
+        batch
+            Records with the archive schema of the topic (see `schemas.batches.make_batch`).
+        """
+        if not batch.num_rows:
+            return
+        recv = np.maximum.accumulate(np.concatenate(([self._last_recv], times(batch, "ts_recv"))))[1:]
+        self.order_violations += int(np.count_nonzero(recv != times(batch, "ts_recv")))
+        self._last_recv = int(recv[-1])
+        offsets = np.arange(self.rows, self.rows + batch.num_rows, dtype=np.int64)
+        self.rows += batch.num_rows
+        replaced = {
+            "ts_recv": pa.array(recv).cast(self._schema.field("ts_recv").type),
+            "partition": pa.array(np.full(batch.num_rows, self._partition, dtype=np.int32)),
+            "offset": pa.array(offsets),
+        }
+        columns = [replaced.get(name, batch.column(name)) for name in self._schema.names]
+        stamped = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        days = recv // _DAY_NS
+        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), batch.num_rows]
+        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+            self._append_day(int(days[start]), stamped.slice(start, stop - start))
+
+    def _append_day(self, day: int, batch: pa.RecordBatch) -> None:
+        pending = self._pending.setdefault(day, [])
+        pending.append(batch)
+        if sum(part.num_rows for part in pending) >= ROW_GROUP_ROWS:
+            self._flush(day)
+
+    def _flush(self, day: int) -> None:
+        pending = self._pending.pop(day, [])
+        if not pending:
+            return
+        if day not in self._writers:
+            folder = self._archive.root / self._topic / str(np.datetime64(day, "D"))
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".{self._partition:05d}.tmp"
+            writer = pq.ParquetWriter(temporary, self._schema, compression="lz4", use_dictionary=_dictionary_columns(self._schema))
+            self._writers[day] = (temporary, writer)
+        table = pa.Table.from_batches(pending).unify_dictionaries()
+        self._writers[day][1].write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def close(self) -> None:
+        """Publish every file and mark the source complete."""
+        for day in list(self._pending):
+            self._flush(day)
+        self._remove_published()
+        for temporary, writer in self._writers.values():
+            writer.close()
+            os.replace(temporary, temporary.with_name(f"{self._partition:05d}.parquet"))
+        self._archive._complete(self._topic, self._source, self.rows, self._note)
+
+    def abort(self) -> None:
+        """Remove what was written; a version published before stays hidden until the source is written again."""
+        for temporary, writer in self._writers.values():
+            writer.close()
+            temporary.unlink(missing_ok=True)
+
+    def _remove_published(self) -> None:
+        for old in (self._archive.root / self._topic).glob(f"*/{self._partition:05d}.parquet"):
+            old.unlink()
+
+
+def _dictionary_columns(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
