@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Sentences made of the verbs: the shared graph, replay and demo, sources, settings and the command line."""

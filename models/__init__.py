@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Numbers in, numbers out: scoring of text and, later, models. Nothing here knows of streams or stores."""

@@ -190,6 +190,4 @@ class Schema:
 
     def empty(self) -> pa.RecordBatch:
         """Return a batch of no rows."""
-        return pa.RecordBatch.from_arrays(
-            [pa.array([], type=field.type) for field in self.arrow], schema=self.arrow
-        )
+        return pa.RecordBatch.from_arrays([pa.array([], type=field.type) for field in self.arrow], schema=self.arrow)

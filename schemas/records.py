@@ -121,9 +121,7 @@ OPTIONS = Schema(
     key=(),
 )
 
-TOPICS: dict[str, Schema] = {
-    schema.name: schema for schema in (BOOKS, EARNINGS, NEWS, OPTIONS, QUOTES, SOCIAL, TRADES)
-}
+TOPICS: dict[str, Schema] = {schema.name: schema for schema in (BOOKS, EARNINGS, NEWS, OPTIONS, QUOTES, SOCIAL, TRADES)}
 """Every input topic by name, in the order that breaks ties between equal `ts_recv`."""
 
 TRANSPORT: tuple[Field, ...] = (
@@ -165,7 +163,5 @@ def archive_schema(name: str) -> pa.Schema:
     """
     schema = topic(name)
     sure = {"ts_recv", "partition", "offset"}
-    fields = [
-        field.arrow.with_nullable(field.name not in sure) for field in (*schema.fields, *TRANSPORT)
-    ]
+    fields = [field.arrow.with_nullable(field.name not in sure) for field in (*schema.fields, *TRANSPORT)]
     return pa.schema(fields, metadata=schema.arrow.metadata)

@@ -73,7 +73,9 @@ class Archive:
         if (root / _MANIFEST).exists():
             return cls.open(root)
         if any(root.iterdir()):
-            raise InputError(f"expected an empty folder or an archive at `{root}`, found other files; name another folder")
+            raise InputError(
+                f"expected an empty folder or an archive at `{root}`, found other files; name another folder"
+            )
         archive = cls(root)
         archive._write_manifest({"version": ARCHIVE_VERSION, "sources": {}})
         return archive
@@ -94,7 +96,9 @@ class Archive:
             version = manifest["version"]
             manifest["sources"].items()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"expected an archive manifest in `{path}`, found {error!r}; import the data again") from error
+            raise InputError(
+                f"expected an archive manifest in `{path}`, found {error!r}; import the data again"
+            ) from error
         if version > ARCHIVE_VERSION:
             raise VersionError(
                 f"expected an archive of version {ARCHIVE_VERSION} or older in `{self.root}`, found version {version}; "
@@ -246,7 +250,9 @@ class ArchiveWriter:
             folder = self._archive.root / self._topic / str(np.datetime64(day, "D"))
             folder.mkdir(parents=True, exist_ok=True)
             temporary = folder / f".{self._partition:05d}.tmp"
-            writer = pq.ParquetWriter(temporary, self._schema, compression="lz4", use_dictionary=_dictionary_columns(self._schema))
+            writer = pq.ParquetWriter(
+                temporary, self._schema, compression="lz4", use_dictionary=_dictionary_columns(self._schema)
+            )
             self._writers[day] = (temporary, writer)
         table = pa.Table.from_batches(pending).unify_dictionaries()
         self._writers[day][1].write_table(table, row_group_size=ROW_GROUP_ROWS)

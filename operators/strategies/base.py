@@ -1,0 +1,102 @@
+"""The contract of a strategy: one file, one registration.
+
+A strategy is a pure function of its state and the next rows that it sees. It says when to enter and
+when to exit, with the evidence; it never sizes a position.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from operators.columns import CodeArray, Columns, FloatArray, Int8Array, IntArray, MissingArray
+from operators.state import ArrayState
+from schemas.config import ComponentConfig
+
+__all__ = ["Decisions", "Strategy", "StrategyView"]
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyView:
+    """The rows that a strategy decides on, in arrival order.
+
+    Parameters
+    ----------
+    code
+        Instrument codes, shape `(n,)`.
+    ts
+        Decision times, shape `(n,)`, ns.
+    price
+        Price at the decision, shape `(n,)`: the bar's close, or the mid of the book.
+    values
+        The features that the strategy declared in `needs`, in that order, shape `(n, len(needs))`.
+    missing
+        Why a value is missing, shape `(n, len(needs))`.
+    """
+
+    code: CodeArray
+    ts: IntArray
+    price: FloatArray
+    values: FloatArray
+    missing: MissingArray
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions(Columns):
+    """Signals before they have an identity, shape `(m,)` each."""
+
+    row: IntArray
+    """row of the view that decided"""
+    direction: Int8Array
+    """a `Direction`"""
+    intent: Int8Array
+    """an `Intent`"""
+    confidence: FloatArray
+    """strength of the evidence, in [0, 1], never NaN"""
+    reason: Int8Array
+    """index into the strategy's `reasons`"""
+
+
+class Strategy(ABC):
+    """One strategy.
+
+    Parameters
+    ----------
+    config
+        Parameters of the strategy.
+    """
+
+    name: ClassVar[str]
+    """registered name; also the key of its configuration"""
+    Config: ClassVar[type[ComponentConfig]]
+    """configuration type"""
+    on: ClassVar[Literal["bar", "book"]]
+    """what it decides on: the close of a bar, or each update of the book"""
+    needs: ClassVar[tuple[str, ...]]
+    """names of the features it reads"""
+    reasons: ClassVar[tuple[str, ...]]
+    """sentences that say why; `Decisions.reason` indexes them"""
+
+    def __init__(self, config: ComponentConfig) -> None:
+        self.config = config
+        self.state = self._make_state()
+
+    @abstractmethod
+    def _make_state(self) -> ArrayState:
+        """Return the fresh state; called once."""
+
+    @abstractmethod
+    def on_frame(self, view: StrategyView) -> Decisions:
+        """Take the next rows and return what is decided on them, in order of rows.
+
+        A row with a missing feature opens nothing. The state already has a row for every code.
+        """
+
+    def thresholds(self) -> dict[str, float]:
+        """Return the parameters that inputs are compared with; stored beside each signal."""
+        return {name: float(value) for name, value in self.config.content().items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
