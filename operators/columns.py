@@ -7,18 +7,43 @@ has shape `(n,)` unless its line says otherwise, and none is written after it wa
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BarColumns", "BookColumns", "CodeArray", "Columns", "FloatArray", "Int8Array", "IntArray", "MissingArray"]
+__all__ = [
+    "BarColumns",
+    "BookColumns",
+    "CodeArray",
+    "Columns",
+    "FloatArray",
+    "Int8Array",
+    "IntArray",
+    "MissingArray",
+    "frozen",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 Int8Array = npt.NDArray[np.int8]
 MissingArray = npt.NDArray[np.uint8]
+
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+
+
+def frozen(array: _Array) -> _Array:
+    """Return a read-only contiguous view, so that a kernel is compiled for one kind of input only.
+
+    Examples
+    --------
+    >>> frozen(np.zeros(2)).flags.writeable
+    False
+    """
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view  # type: ignore[return-value, unused-ignore]
 
 
 @dataclass(frozen=True, slots=True)

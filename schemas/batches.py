@@ -99,7 +99,7 @@ def levels(batch: pa.RecordBatch, name: str) -> tuple[npt.NDArray[np.int64], npt
 
 
 def _view(array: pa.Array) -> npt.NDArray[Any]:
-    view = array.to_numpy(zero_copy_only=False)
+    view: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
     view.flags.writeable = False
     return view
 

@@ -1,0 +1,190 @@
+r"""Align the sources of a shard by arrival order.
+
+A shard may process everything that arrived before the slowest of its sources: with clocks
+$c_1 \dots c_k$ the frontier is $F = \min_i c_i$, and a frame holds every record with
+$\mathrm{ts\_recv} < F$ that no frame before held. Within a topic records stand in arrival order
+`(ts_recv, partition, offset)`; between topics equal `ts_recv` are ordered by topic name. How the
+sources were cut into batches only decides how the same sequence of records is cut into frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import bytewax.operators as op
+import numpy as np
+import pyarrow as pa
+from bytewax.dataflow import operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from operators.arrival import Arrival, Frame
+from schemas.batches import concat_batches, integers, take, times
+from schemas.errors import InvariantError, VersionError
+from schemas.records import archive_schema
+
+__all__ = ["AlignState", "align"]
+
+_VERSION = 1
+
+
+class AlignState:
+    """Buffers of records that a slower source still holds back.
+
+    Parameters
+    ----------
+    sources
+        Every source that will deliver, by name. Until each has set its clock there is no frame.
+
+    Examples
+    --------
+    >>> from schemas.batches import make_batch
+    >>> state = AlignState(("news", "trades"))
+    >>> trade = make_batch("trades", {"ts_recv": [5], "partition": [0], "offset": [0]}, 1)
+    >>> state.update([Arrival("trades", "trades", clock=9, batch=trade)]) is None
+    True
+    >>> frame = state.update([Arrival("news", "news", clock=7, batch=None)])
+    >>> frame.frontier, frame.batches["trades"].num_rows
+    (7, 1)
+    """
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        self._clocks = dict.fromkeys(sorted(sources), -(2**63))
+        self._buffers: dict[str, list[pa.RecordBatch]] = {}
+        self._frontier = -(2**63)
+        self._unsorted: set[str] = set()
+
+    def update(self, arrivals: Iterable[Arrival]) -> Frame | None:
+        """Take what sources delivered; return the frame that became complete, or None if no clock let one.
+
+        Raises
+        ------
+        InvariantError
+            A source is unknown, or its clock went back.
+        """
+        for arrival in arrivals:
+            self._add(arrival)
+        frontier = min(self._clocks.values())
+        if frontier <= self._frontier:
+            return None
+        self._frontier = frontier
+        batches = {}
+        for topic in sorted(self._buffers):
+            ready = self._take_below(topic, frontier)
+            if ready is not None:
+                batches[topic] = ready
+        return Frame(frontier, batches)
+
+    def _add(self, arrival: Arrival) -> None:
+        clock = self._clocks.get(arrival.source)
+        if clock is None or arrival.clock < clock:
+            raise InvariantError(
+                f"expected a source among {list(self._clocks)} with a clock that never goes back, found "
+                f"`{arrival.source}` going from {clock} to {arrival.clock}"
+            )
+        self._clocks[arrival.source] = arrival.clock
+        if arrival.batch is not None and arrival.batch.num_rows:
+            buffer = self._buffers.setdefault(arrival.topic, [])
+            if buffer and arrival.source != arrival.topic:
+                self._unsorted.add(arrival.topic)
+            buffer.append(arrival.batch)
+
+    def _take_below(self, topic: str, frontier: int) -> pa.RecordBatch | None:
+        ready: list[pa.RecordBatch] = []
+        rest: list[pa.RecordBatch] = []
+        for batch in self._buffers[topic]:
+            cut = int(np.searchsorted(times(batch, "ts_recv"), frontier, side="left"))
+            if cut:
+                ready.append(batch.slice(0, cut))
+            if cut < batch.num_rows:
+                rest.append(batch.slice(cut))
+        self._buffers[topic] = rest
+        if not ready:
+            return None
+        merged = concat_batches(ready)
+        return _in_arrival_order(merged) if topic in self._unsorted else merged
+
+    @property
+    def buffered_rows(self) -> int:
+        """Records held back."""
+        return sum(batch.num_rows for buffer in self._buffers.values() for batch in buffer)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as plain values, copied."""
+        return {
+            "version": _VERSION,
+            "clocks": dict(self._clocks),
+            "frontier": self._frontier,
+            "unsorted": sorted(self._unsorted),
+            "buffers": {topic: _to_bytes(buffer) for topic, buffer in self._buffers.items() if buffer},
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take over a snapshot.
+
+        Raises
+        ------
+        VersionError
+            Another version wrote it, or for other sources.
+        """
+        if snapshot["version"] != _VERSION or set(snapshot["clocks"]) != set(self._clocks):
+            raise VersionError(
+                f"expected an alignment snapshot of version {_VERSION} for sources {list(self._clocks)}, found version "
+                f"{snapshot['version']} for {list(snapshot['clocks'])}; start a new run"
+            )
+        self._clocks = dict(snapshot["clocks"])
+        self._frontier = snapshot["frontier"]
+        self._unsorted = set(snapshot["unsorted"])
+        self._buffers = {topic: _from_bytes(data) for topic, data in snapshot["buffers"].items()}
+
+
+def _in_arrival_order(batch: pa.RecordBatch) -> pa.RecordBatch:
+    order = np.lexsort((integers(batch, "offset"), integers(batch, "partition"), times(batch, "ts_recv")))
+    return take(batch, order)
+
+
+def _to_bytes(batches: list[pa.RecordBatch]) -> bytes:
+    batch = concat_batches(batches)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def _from_bytes(data: bytes) -> list[pa.RecordBatch]:
+    with pa.ipc.open_stream(data) as reader:
+        batches = list(reader)
+    expected = archive_schema(reader.schema.metadata[b"signalbox.schema"].decode())
+    if reader.schema != expected:
+        raise VersionError(f"expected buffered records of {expected}, found {reader.schema}; start a new run")
+    return batches
+
+
+class _AlignLogic(StatefulBatchLogic[Arrival, Frame, dict[str, Any]]):
+    def __init__(self, sources: Iterable[str], resume: dict[str, Any] | None) -> None:
+        self._state = AlignState(sources)
+        if resume is not None:
+            self._state.restore(resume)
+
+    def on_batch(self, values: list[Arrival]) -> tuple[Iterable[Frame], bool]:
+        frame = self._state.update(values)
+        return ([] if frame is None else [frame]), StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._state.snapshot()
+
+
+@operator
+def align(step_id: str, up: KeyedStream[Arrival], *, sources: tuple[str, ...]) -> KeyedStream[Frame]:
+    """Cut the arrivals of each shard into frames.
+
+    Parameters
+    ----------
+    step_id
+        Unique id.
+    up
+        Arrivals by shard; each shard sees every clock of every source.
+    sources
+        Names of all sources.
+    """
+    return op.stateful_batch("state", up, lambda resume: _AlignLogic(sources, resume))

@@ -1,0 +1,61 @@
+"""What a source hands to the graph, and what the graph's steps hand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+__all__ = ["Arrival", "Counts", "Frame", "Rows"]
+
+Counts = dict[tuple[str, str, str], int]
+"""Increments of counters: (`CountKind`, topic or table, reason) to records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Records that one source delivered, and how far its clock has come.
+
+    Parameters
+    ----------
+    source
+        Name of the source: a topic, or a partition of one.
+    topic
+        Topic of the records.
+    clock
+        Arrival clock, ns: every record of the source with `ts_recv` below it has been delivered.
+    batch
+        The records in arrival order with the archive schema of the topic, or None.
+    order_violations
+        Records whose `ts_recv` was raised, because their source went back in time.
+    """
+
+    source: str
+    topic: str
+    clock: int
+    batch: pa.RecordBatch | None
+    order_violations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """All records that a shard may process, cut at one moment for every topic.
+
+    Parameters
+    ----------
+    frontier
+        Every record with `ts_recv` below it is in this frame or was in one before, ns.
+    batches
+        Topic to its records in arrival order; a topic without records is absent.
+    """
+
+    frontier: int
+    batches: dict[str, pa.RecordBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows for one output table, without `run_id`."""
+
+    table: str
+    batch: pa.RecordBatch

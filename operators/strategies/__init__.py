@@ -1,0 +1,34 @@
+"""The registry of strategies. Adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from operators.strategies.base import Strategy
+from operators.strategies.breakout import Breakout
+from operators.strategies.mean_reversion import MeanReversion
+from operators.strategies.microstructure_alpha import MicrostructureAlpha
+from schemas.errors import ConfigError
+
+__all__ = ["STRATEGIES", "register"]
+
+STRATEGIES: dict[str, type[Strategy]] = {}
+"""Every strategy by name."""
+
+
+def register(strategy: type[Strategy]) -> None:
+    """Add a strategy to the registry.
+
+    Raises
+    ------
+    ConfigError
+        It has no name or declares no features or reasons, or its name is taken.
+    """
+    name = getattr(strategy, "name", "")
+    if not name or not getattr(strategy, "needs", ()) or not getattr(strategy, "reasons", ()):
+        raise ConfigError(f"expected a strategy with `name`, `needs` and `reasons`, was {strategy.__name__}")
+    if name in STRATEGIES:
+        raise ConfigError(f"expected a new strategy name, was `{name}`, taken by {STRATEGIES[name].__name__}")
+    STRATEGIES[name] = strategy
+
+
+for _strategy in (MeanReversion, Breakout, MicrostructureAlpha):
+    register(_strategy)
