@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,15 @@ def slice_cuts(spans: Iterable[GroupSpan], batch_rows: int) -> list[int]:
 
 
 class _Pace:
-    """How many slices each topic of this process has delivered."""
+    """How many slices and records each topic of this process has delivered."""
 
-    def __init__(self, topics: tuple[str, ...]) -> None:
+    def __init__(self, topics: tuple[str, ...], stop: Event) -> None:
+        self.stop = stop
         self._done = dict.fromkeys(topics, 0)
         self._present: set[str] = set()
         self._lock = Lock()
+        self.delivered = 0
+        self.exhausted: set[str] = set()
 
     def start(self, topic: str, slices: int) -> None:
         with self._lock:
@@ -82,6 +85,10 @@ class _Pace:
     def finish(self, topic: str) -> None:
         with self._lock:
             self._present.discard(topic)
+
+    def deliver(self, rows: int) -> None:
+        with self._lock:
+            self.delivered += rows
 
     def may_go(self, topic: str) -> bool:
         with self._lock:
@@ -118,6 +125,8 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
 
     def next_batch(self) -> list[Arrival]:
         """Deliver the next slice, or the next part of a slice that holds more than a batch."""
+        if self._pace.stop.is_set():
+            raise StopIteration
         if self._pending is None:
             if self._slice >= len(self._cuts):
                 return self._end()
@@ -143,6 +152,9 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
                 int(integers(row, "offset")[0]),
             )
         self._announced = True
+        if self._clock == END_OF_TIME:
+            self._pace.exhausted.add(self._topic)
+        self._pace.deliver(batch.num_rows if batch is not None else 0)
         return Arrival(self._topic, self._topic, self._clock, batch)
 
     def _end(self) -> list[Arrival]:
@@ -150,6 +162,7 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
             raise StopIteration
         # resumed behind the last record: the shards must still hear that this source is done
         self._announced = True
+        self._pace.exhausted.add(self._topic)
         return [Arrival(self._topic, self._topic, END_OF_TIME, None)]
 
     def snapshot(self) -> dict[str, Any]:
@@ -173,6 +186,8 @@ class ArchiveSource(FixedPartitionedSource[Arrival, dict[str, Any]]):
         Records of all topics together in one slice.
     replay
         Which part of the archive.
+    stop
+        Ends the input early once it is set.
 
     Raises
     ------
@@ -180,7 +195,9 @@ class ArchiveSource(FixedPartitionedSource[Arrival, dict[str, Any]]):
         The archive has no records.
     """
 
-    def __init__(self, archive: Archive, *, batch_rows: int, replay: ReplayRange | None = None) -> None:
+    def __init__(
+        self, archive: Archive, *, batch_rows: int, replay: ReplayRange | None = None, stop: Event | None = None
+    ) -> None:
         self._files = {topic: archive.files(topic) for topic in archive.topics()}
         if not self._files:
             raise InputError(f"expected records in the archive `{archive.root}`, found none; import some")
@@ -190,12 +207,22 @@ class ArchiveSource(FixedPartitionedSource[Arrival, dict[str, Any]]):
         inside = [span for span in spans if span.last >= self._replay.start and span.first < self._replay.stop]
         self.rows = sum(span.rows for span in inside)
         self._cuts = slice_cuts(inside, batch_rows)
-        self._pace = _Pace(tuple(self._files))
+        self._pace = _Pace(tuple(self._files), stop or Event())
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources: the topics."""
         return tuple(self._files)
+
+    @property
+    def delivered(self) -> int:
+        """Records delivered by this process so far."""
+        return self._pace.delivered
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every topic has delivered all it has."""
+        return self._pace.exhausted == set(self._files)
 
     def list_parts(self) -> list[str]:
         """Return the topics; each is read by one worker."""

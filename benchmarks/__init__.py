@@ -1,0 +1,1 @@
+"""Benchmarks: real units of work on seeded, cached workloads, beside peers on the same work in the same run."""

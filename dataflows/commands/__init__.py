@@ -1,0 +1,1 @@
+"""The commands of `signalbox`, one module each; `dataflows.cli` parses and calls them."""

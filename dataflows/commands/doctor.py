@@ -1,0 +1,138 @@
+"""`signalbox doctor`: a verdict and a remedy for everything that a run needs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from dataflows.commands.terminal import console, print_json
+from dataflows.recovery import check_private
+from dataflows.settings import load_settings
+from schemas.errors import ExitCode, InputError, SignalboxError
+from sinks.archive import Archive
+from sinks.store import Store
+
+__all__ = ["Check", "run_doctor"]
+
+_PACKAGES: Final = {
+    "bytewax": "bytewax",
+    "chdb": "chdb",
+    "clickhouse-connect": "clickhouse_connect",
+    "confluent-kafka": "confluent_kafka",
+    "numba": "numba",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "pandas": "pandas",
+    "pyarrow": "pyarrow",
+    "river": "river",
+    "scikit-learn": "sklearn",
+}
+_LEAST_FREE_BYTES: Final = 2 * 1024**3
+"""Room that a day of a busy market takes in archive and database, several times over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verdict."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+
+def run_doctor(*, db: str | None, archive: Path | None, config: Path | None, as_json: bool) -> None:
+    """Run every check and print the verdicts; exit with `FINDINGS` if one is not good."""
+    checks = [_python(), *(_package(*names) for names in _PACKAGES.items()), _disk()]
+    checks.append(_attempt("configuration", lambda: f"content hash {load_settings(config).content_hash()}"))
+    checks.append(_attempt("kernels", _compile_kernel))
+    if archive is not None:
+        checks.append(_attempt("archive", lambda: f"topics {', '.join(Archive.open(archive).topics()) or 'none'}"))
+    checks.append(_attempt("database", lambda: _open_database(db)))
+    if db is not None and "://" not in db:
+        checks.extend(_recovery(Path(db) / "recovery"))
+    if as_json:
+        print_json({"good": all(check.good for check in checks), "checks": [asdict(check) for check in checks]})
+    else:
+        _show(checks)
+    if not all(check.good for check in checks):
+        sys.exit(ExitCode.FINDINGS)
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, good=True, found=look())
+    except SignalboxError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        return Check(name, good=False, found=found or str(error), remedy=remedy if found else "see the message")
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Check("python", good, found, "" if good else "use Python 3.11 or 3.12; Bytewax has no build for others")
+
+
+def _package(name: str, module: str) -> Check:
+    try:
+        importlib.import_module(module)
+        return Check(name, good=True, found=version(name))
+    except (ImportError, PackageNotFoundError) as error:
+        return Check(name, good=False, found=str(error), remedy="run `make setup`")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    good = free >= _LEAST_FREE_BYTES
+    return Check("disk", good, f"{free / 1024**3:.1f} GiB free here", "" if good else "free at least 2 GiB")
+
+
+def _compile_kernel() -> str:
+    try:
+        module = importlib.import_module("operators.shard")
+        settings = load_settings(None)
+        module.ShardState(settings.compute).update(module.Frame(1, {}))
+    except OSError as error:
+        raise InputError(f"expected a folder for compiled kernels, found {error}; set NUMBA_CACHE_DIR") from error
+    return "compiled"
+
+
+def _open_database(db: str | None) -> str:
+    if db is not None:
+        with Store.open(db, create=False, read_only=True) as store:
+            return f"{store.location}: runs {', '.join(store.run_ids()) or 'none'}"
+    with tempfile.TemporaryDirectory() as folder, Store.open(str(Path(folder) / "db")):
+        return "the embedded engine starts and takes the tables"
+
+
+def _recovery(folder: Path) -> list[Check]:
+    runs = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def look(path: Path) -> str:
+        check_private(path)
+        if not os.access(path, os.W_OK):
+            raise InputError(f"expected a writable folder at `{path}`, found none; give it to this user")
+        return "private; the run can be resumed"
+
+    return [_attempt(f"recovery of `{path.name}`", lambda path=path: look(path)) for path in runs]  # type: ignore[misc]
+
+
+def _show(checks: list[Check]) -> None:
+    table = Table("check", "verdict", "found", "remedy", box=SIMPLE_HEAD)
+    for check in checks:
+        verdict = "[green]good[/]" if check.good else "[bold red]not well[/]"
+        table.add_row(check.name, verdict, escape(check.found), escape(check.remedy))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Text in, numbers out: the sentiment of headlines and posts about listed companies."""

@@ -1,0 +1,96 @@
+"""Add up counters of a run. The totals are part of the recovered state, so a resumed run counts each record once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import bytewax.operators as op
+import pyarrow as pa
+from bytewax.dataflow import operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from operators.arrival import Counts, Rows
+from schemas.tables import RUN_COUNTS
+
+__all__ = ["CountState", "count", "count_rows"]
+
+
+class CountState:
+    """Totals by kind, subject and reason.
+
+    Examples
+    --------
+    >>> state = CountState()
+    >>> state.update({("read", "trades", ""): 3})
+    >>> state.update({("read", "trades", ""): 4})
+    >>> state.totals
+    {('read', 'trades', ''): 7}
+    """
+
+    def __init__(self) -> None:
+        self._totals: Counter[tuple[str, str, str]] = Counter()
+
+    def update(self, increments: Counts) -> None:
+        """Add increments."""
+        self._totals.update(increments)
+
+    @property
+    def totals(self) -> Counts:
+        """Totals so far, sorted."""
+        return dict(sorted(self._totals.items()))
+
+    def snapshot(self) -> list[tuple[str, str, str, int]]:
+        """Return the totals as plain values."""
+        return [(*key, total) for key, total in self.totals.items()]
+
+    def restore(self, snapshot: list[tuple[str, str, str, int]]) -> None:
+        """Take over a snapshot."""
+        self._totals = Counter({(kind, subject, reason): total for kind, subject, reason, total in snapshot})
+
+
+def count_rows(totals: Counts) -> pa.RecordBatch:
+    """Return totals as rows of `run_counts`, without `run_id`."""
+    names = [name for name in RUN_COUNTS.names if name != "run_id"]
+    columns: list[list[str] | list[int]] = [[key[position] for key in totals] for position in range(3)]
+    columns.append(list(totals.values()))
+    fields = [RUN_COUNTS.arrow.field(name) for name in names]
+    arrays = [
+        pa.array(values).dictionary_encode().cast(field.type)
+        if pa.types.is_dictionary(field.type)
+        else pa.array(values)
+        for values, field in zip(columns, fields, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+class _CountLogic(StatefulBatchLogic[Counts, Rows, list[tuple[str, str, str, int]]]):
+    def __init__(self, resume: list[tuple[str, str, str, int]] | None) -> None:
+        self._state = CountState()
+        if resume is not None:
+            self._state.restore(resume)
+
+    def on_batch(self, values: list[Counts]) -> tuple[Iterable[Rows], bool]:
+        for increments in values:
+            self._state.update(increments)
+        return [], StatefulBatchLogic.RETAIN
+
+    def on_eof(self) -> tuple[Iterable[Rows], bool]:
+        return [Rows(RUN_COUNTS.name, count_rows(self._state.totals))], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> list[tuple[str, str, str, int]]:
+        return self._state.snapshot()
+
+
+@operator
+def count(step_id: str, up: KeyedStream[Counts]) -> KeyedStream[Rows]:
+    """Add up increments and give the totals as rows of `run_counts` when the input ends or the run stops.
+
+    Parameters
+    ----------
+    step_id
+        Unique id.
+    up
+        Increments under one key.
+    """
+    return op.stateful_batch("totals", up, _CountLogic)

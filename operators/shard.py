@@ -1,0 +1,197 @@
+"""The computing operator: frames of a shard in, rows of the output tables and counters out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import bytewax.operators as op
+import numpy as np
+import pyarrow as pa
+from bytewax.dataflow import operator
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+
+from operators.arrival import Counts, Frame, Rows
+from operators.book_features import NAMES
+from operators.columns import CodeArray
+from operators.directory import REFUSED, Directory
+from operators.feature_engine import FeatureEngine, FeatureFrame, feature_set
+from operators.refusals import Refusals
+from operators.shard_config import ShardConfig
+from operators.signal_engine import SignalEngine
+from schemas.batches import times
+from schemas.enums import DeadLetterReason
+from schemas.errors import VersionError
+from schemas.tables import BARS, FEATURES, SIGNALS
+from schemas.time import duration_ns
+
+__all__ = ["ShardOutput", "ShardState", "compute"]
+
+_VERSION = 1
+_SWEEPS = 8
+"""Idle instruments are swept this often per expiry: at most an eighth more state than need be."""
+
+ShardOutput = Rows | Counts
+"""Rows for a table, or increments of counters."""
+
+
+class ShardState:
+    """Everything a shard remembers: directory, features, strategies.
+
+    Parameters
+    ----------
+    config
+        What to compute.
+    """
+
+    def __init__(self, config: ShardConfig) -> None:
+        self._directory = Directory(config.max_instruments, duration_ns(config.idle_expiry))
+        self._features = feature_set(config)
+        self._engine = FeatureEngine(config)
+        self._signals = SignalEngine(config, self._features, NAMES)
+        self._expiry = duration_ns(config.idle_expiry)
+        self._swept = -(2**62)
+
+    def update(self, frame: Frame) -> list[ShardOutput]:
+        """Take a frame; return rows for the output tables and the counters' increments."""
+        outputs: list[ShardOutput] = []
+        batches = frame.batches
+        while (gap := self._directory.first_gap(batches)) is not None:
+            # an instrument comes back after its expiry: end its old life before its new record
+            outputs.extend(self._update({t: b for t, b in _below(batches, gap).items() if b.num_rows}, gap))
+            self._forget(gap)
+            batches = {t: b for t, b in _from(batches, gap).items() if b.num_rows}
+        outputs.extend(self._update(batches, frame.frontier))
+        if batches and frame.frontier - self._swept > self._expiry // _SWEEPS:
+            self._swept = max(int(times(batch, "ts_recv")[-1]) for batch in batches.values())
+            self._forget(self._swept)
+        return outputs
+
+    def _forget(self, before: int) -> None:
+        codes = self._directory.expire(before)
+        if len(codes):
+            self._engine.reset(codes)
+            self._signals.reset(codes)
+
+    def _update(self, batches: dict[str, pa.RecordBatch], frontier: int) -> list[ShardOutput]:
+        refusals = Refusals()
+        codes = self._directory.codes(batches)
+        self._engine.ensure(len(self._directory))
+        self._signals.ensure(len(self._directory))
+        for topic in batches:
+            batches[topic], codes[topic] = refusals.refuse(
+                batches[topic], codes[topic], codes[topic] == REFUSED, DeadLetterReason.TOO_MANY_INSTRUMENTS,
+                "expected room for the instrument, found the shard full; raise `max_instruments` or add shards",
+            )  # fmt: skip
+        computed, late = self._engine.update(batches, codes, frontier, refusals)
+        outputs: list[ShardOutput] = [*late, *self._bar_rows(computed)]
+        outputs.extend(Rows(SIGNALS.name, rows) for rows in self._signals.update(computed, self._directory.names))
+        outputs.extend(refusals.rows)
+        if refusals.counts:
+            outputs.append(refusals.counts)
+        return outputs
+
+    def _bar_rows(self, frame: FeatureFrame) -> list[Rows]:
+        bars = frame.bars
+        n = len(bars)
+        if not n:
+            return []
+        instrument = self._names(bars.code)
+        columns: dict[str, Any] = {"instrument_id": instrument}
+        columns |= {name: getattr(bars, name) for name in BARS.names[2:]}
+        shared = {"instrument_id": instrument, "interval_ns": bars.interval_ns, "ts": bars.ts}
+        shared["feature_set"] = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(n, dtype=np.int32)), pa.array([self._features.hash])
+        )
+        width = frame.missing.shape[1]
+        shared["missing"] = pa.ListArray.from_arrays(
+            pa.array(np.arange(0, n * width + 1, width, dtype=np.int32)), pa.array(frame.missing.ravel())
+        )
+        features = _batch(FEATURES.arrow, shared)
+        for index, name in enumerate(self._features.names):
+            features = features.append_column(name, pa.array(np.ascontiguousarray(frame.values[:, index])))
+        return [Rows(BARS.name, _batch(BARS.arrow, columns)), Rows(FEATURES.name, features)]
+
+    def _names(self, code: CodeArray) -> pa.DictionaryArray:
+        used, indices = np.unique(code, return_inverse=True)
+        names = [self._directory.names[index] for index in used.tolist()]
+        return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(names))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as plain values: text, numbers, bytes, lists and maps."""
+        rows = len(self._directory)
+        return {
+            "version": _VERSION,
+            "feature_set": self._features.hash,
+            "swept": self._swept,
+            "directory": self._directory.snapshot(),
+            "engine": self._engine.snapshot(rows),
+            "signals": self._signals.snapshot(rows),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take over a snapshot.
+
+        Raises
+        ------
+        VersionError
+            Another version wrote it, or for another feature set.
+        """
+        if (snapshot["version"], snapshot["feature_set"]) != (_VERSION, self._features.hash):
+            raise VersionError(
+                f"expected a shard snapshot of version {_VERSION} for feature set {self._features.hash}, found version "
+                f"{snapshot['version']} for {snapshot['feature_set']}; resume with the version and configuration that "
+                "wrote it, or start a new run"
+            )
+        self._swept = snapshot["swept"]
+        self._directory.restore(snapshot["directory"])
+        self._engine.restore(snapshot["engine"])
+        self._signals.restore(snapshot["signals"])
+
+
+def _batch(schema: pa.Schema, columns: dict[str, Any]) -> pa.RecordBatch:
+    fields = [schema.field(name) for name in columns]
+    arrays = [
+        value if isinstance(value, pa.Array) else pa.array(value).cast(field.type)
+        for value, field in zip(columns.values(), fields, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _below(batches: dict[str, pa.RecordBatch], cut: int) -> dict[str, pa.RecordBatch]:
+    return {
+        topic: batch.slice(0, int(np.searchsorted(times(batch, "ts_recv"), cut))) for topic, batch in batches.items()
+    }
+
+
+def _from(batches: dict[str, pa.RecordBatch], cut: int) -> dict[str, pa.RecordBatch]:
+    return {name: batch.slice(int(np.searchsorted(times(batch, "ts_recv"), cut))) for name, batch in batches.items()}
+
+
+class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
+    def __init__(self, config: ShardConfig, resume: dict[str, Any] | None) -> None:
+        self._state = ShardState(config)
+        if resume is not None:
+            self._state.restore(resume)
+
+    def on_batch(self, values: list[Frame]) -> tuple[Iterable[ShardOutput], bool]:
+        return [output for frame in values for output in self._state.update(frame)], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._state.snapshot()
+
+
+@operator
+def compute(step_id: str, up: KeyedStream[Frame], *, config: ShardConfig) -> KeyedStream[ShardOutput]:
+    """Compute bars, features and signals of each shard.
+
+    Parameters
+    ----------
+    step_id
+        Unique id.
+    up
+        Frames by shard.
+    config
+        What to compute.
+    """
+    return op.stateful_batch("state", up, lambda resume: _ShardLogic(config, resume))

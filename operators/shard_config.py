@@ -1,0 +1,115 @@
+"""What a shard computes: bars, books, sentiment, features and strategies, each with its parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, create_model, model_validator
+
+from operators.decode import DecodeLimits
+from operators.features import BAR_FEATURES
+from operators.strategies import STRATEGIES
+from schemas.config import ComponentConfig, Duration
+from schemas.time import duration_ns, parse_duration
+
+__all__ = ["BarsConfig", "BookConfig", "FeaturesConfig", "SentimentConfig", "ShardConfig", "StrategiesConfig"]
+
+
+class BarsConfig(ComponentConfig):
+    """Bars of trades."""
+
+    intervals: Annotated[tuple[Duration, ...], Field(min_length=1, max_length=16)] = Field(
+        (parse_duration("1s"), parse_duration("1m")), description="lengths of the bars, all at once"
+    )
+    grace: Duration = Field(
+        parse_duration("1s"), description="how long after its end a bar waits for trades still on their way"
+    )
+
+    @model_validator(mode="after")
+    def _intervals_are_distinct_and_positive(self) -> Self:
+        lengths = [duration_ns(interval) for interval in self.intervals]
+        if min(lengths) <= 0 or len(set(lengths)) != len(lengths):
+            raise ValueError(f"expected distinct `intervals` above zero, was {self.content()['intervals']}")
+        if duration_ns(self.grace) < 0:
+            raise ValueError(f"expected `grace` of zero or more, was {self.content()['grace']}")
+        return self
+
+
+class BookConfig(ComponentConfig):
+    """Order books and the best bid and offer."""
+
+    depth: int = Field(5, ge=1, le=1000, description="levels of a side that count as its depth")
+    max_levels: int = Field(4096, ge=16, le=65_536, description="levels kept on a side; the worst is dropped beyond")
+    max_pending: int = Field(1024, ge=1, le=65_536, description="updates held for an instrument that awaits a snapshot")
+    max_age: Duration = Field(parse_duration("1m"), description="a book without news this long is stale")
+
+
+class SentimentConfig(ComponentConfig):
+    """Decayed sentiment of a text stream."""
+
+    half_life: Duration = Field(parse_duration("30m"), description="an item's weight halves in this time")
+    min_weight: float = Field(0.01, gt=0, le=1, description="decayed weight below which the sentiment is stale")
+
+
+def _components(name: str, doc: str, classes: dict[str, Any]) -> type[ComponentConfig]:
+    fields: dict[str, Any] = {
+        key: (cls.Config, Field(default_factory=cls.Config, description=cls.__doc__.splitlines()[0]))
+        for key, cls in classes.items()
+    }
+    return create_model(name, __base__=ComponentConfig, __doc__=doc, **fields)
+
+
+if TYPE_CHECKING:
+
+    class FeaturesConfig(ComponentConfig):
+        """Parameters of each registered bar feature, by name."""
+
+    class StrategyParameters(ComponentConfig):
+        """Parameters of each registered strategy, by name."""
+else:
+    FeaturesConfig = _components("FeaturesConfig", "Parameters of each registered bar feature, by name.", BAR_FEATURES)
+    StrategyParameters = _components(
+        "StrategyParameters", "Parameters of each registered strategy, by name.", STRATEGIES
+    )
+
+
+class StrategiesConfig(StrategyParameters):
+    """Which strategies decide, and their parameters."""
+
+    enabled: tuple[str, ...] = Field(tuple(STRATEGIES), description="names of the strategies that decide")
+
+    @model_validator(mode="after")
+    def _enabled_are_known(self) -> Self:
+        unknown = [name for name in self.enabled if name not in STRATEGIES]
+        if unknown or len(set(self.enabled)) != len(self.enabled):
+            raise ValueError(f"expected distinct names among {list(STRATEGIES)} in `enabled`, was {list(self.enabled)}")
+        return self
+
+
+class ShardConfig(ComponentConfig):
+    """Everything that decides what a shard computes."""
+
+    max_instruments: int = Field(
+        100_000, ge=1, le=10_000_000, description="instruments that a shard keeps state for; more are refused"
+    )
+    idle_expiry: Duration = Field(
+        parse_duration("7d"), description="an instrument without any record this long is forgotten and starts anew"
+    )
+    decode: DecodeLimits = Field(default_factory=DecodeLimits)
+    bars: BarsConfig = Field(default_factory=BarsConfig)
+    book: BookConfig = Field(default_factory=BookConfig)
+    news: SentimentConfig = Field(default_factory=SentimentConfig)
+    social: SentimentConfig = Field(default_factory=lambda: SentimentConfig(half_life="10m"))
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
+    strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)
+
+    @model_validator(mode="after")
+    def _strategies_have_their_bars(self) -> Self:
+        for name in self.strategies.enabled:
+            interval = getattr(getattr(self.strategies, name), "interval", None)
+            if interval is not None and interval not in self.bars.intervals:
+                raise ValueError(
+                    f"expected `strategies.{name}.interval` among `bars.intervals` "
+                    f"{self.bars.content()['intervals']}, was {getattr(self.strategies, name).content()['interval']}"
+                )
+        return self

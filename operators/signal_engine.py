@@ -1,0 +1,166 @@
+"""Strategies over feature frames: rows of `signals`, each with what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from operators.columns import CodeArray
+from operators.feature_engine import FeatureFrame
+from operators.shard_config import ShardConfig
+from operators.strategies import STRATEGIES
+from operators.strategies.base import Decisions, Strategy, StrategyView
+from schemas.errors import ConfigError
+from schemas.features import FeatureSet
+from schemas.tables import SIGNALS
+from schemas.time import duration_ns
+
+__all__ = ["SignalEngine"]
+
+_FIELDS = {field.name: field for field in SIGNALS.arrow}
+
+
+class SignalEngine:
+    """The enabled strategies of one shard.
+
+    Parameters
+    ----------
+    config
+        Which strategies, with which parameters.
+    features
+        The features of a bar's row, in order.
+    book_features
+        Names of the features of a book's update, in order.
+
+    Raises
+    ------
+    ConfigError
+        A strategy needs a feature that nothing computes.
+    """
+
+    def __init__(self, config: ShardConfig, features: FeatureSet, book_features: tuple[str, ...]) -> None:
+        self._feature_set = features.hash
+        self._strategies: list[tuple[Strategy, npt.NDArray[np.int64], dict[str, float]]] = []
+        for name in config.strategies.enabled:
+            strategy = STRATEGIES[name](getattr(config.strategies, name))
+            offered = features.names if strategy.on == "bar" else book_features
+            unknown = [need for need in strategy.needs if need not in offered]
+            if unknown:
+                raise ConfigError(f"expected strategy `{name}` to need features among {offered}, was {unknown}")
+            columns = np.array([offered.index(need) for need in strategy.needs], dtype=np.int64)
+            self._strategies.append((strategy, columns, strategy.thresholds()))
+        self._mid = book_features.index("mid_price")
+
+    def ensure(self, rows: int) -> None:
+        """Have state for this many instruments."""
+        for strategy, _, _ in self._strategies:
+            strategy.state.ensure(rows)
+
+    def reset(self, codes: CodeArray) -> None:
+        """Forget these instruments."""
+        for strategy, _, _ in self._strategies:
+            strategy.state.reset(codes)
+
+    def snapshot(self, rows: int) -> dict[str, Any]:
+        """Return every strategy's state as plain values."""
+        return {strategy.name: strategy.state.snapshot(rows) for strategy, _, _ in self._strategies}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take over a snapshot."""
+        for strategy, _, _ in self._strategies:
+            strategy.state.restore(snapshot[strategy.name])
+
+    def update(self, frame: FeatureFrame, names: list[str]) -> list[pa.RecordBatch]:
+        """Return the signals of a frame, a batch for each strategy that decided something.
+
+        Parameters
+        ----------
+        frame
+            Bars, features and book features.
+        names
+            Instrument by code.
+        """
+        found = []
+        for strategy, columns, thresholds in self._strategies:
+            view = self._view(frame, strategy, columns)
+            if not len(view.code):
+                continue
+            decisions = strategy.on_frame(view)
+            if len(decisions):
+                found.append(self._rows(strategy, view, decisions, thresholds, names))
+        return found
+
+    def _view(self, frame: FeatureFrame, strategy: Strategy, columns: npt.NDArray[np.int64]) -> StrategyView:
+        if strategy.on == "book":
+            book = frame.book
+            return StrategyView(
+                book.code, book.ts, book.values[:, self._mid], book.values[:, columns], book.missing[:, columns]
+            )
+        interval = duration_ns(strategy.config.interval)  # type: ignore[attr-defined]
+        rows = np.flatnonzero(frame.bars.interval_ns == interval)
+        bars = frame.bars
+        return StrategyView(
+            bars.code[rows], bars.ts[rows], bars.close[rows],
+            frame.values[np.ix_(rows, columns)], frame.missing[np.ix_(rows, columns)],
+        )  # fmt: skip
+
+    def _rows(
+        self,
+        strategy: Strategy,
+        view: StrategyView,
+        decisions: Decisions,
+        thresholds: dict[str, float],
+        names: list[str],
+    ) -> pa.RecordBatch:
+        rows = decisions.row
+        n = len(rows)
+        instruments = [names[code] for code in view.code[rows].tolist()]
+        parameters = strategy.config.content_hash()
+        identities = zip(
+            instruments, view.ts[rows].tolist(), decisions.direction.tolist(), decisions.intent.tolist(), strict=True
+        )
+        prefix = f"{strategy.name}|{parameters}|{self._feature_set}"
+        columns: dict[str, Any] = {
+            "signal_id": [_signal_id(prefix, *identity) for identity in identities],
+            "instrument_id": pa.array(instruments).dictionary_encode(),
+            "ts": pa.array(view.ts[rows]).cast(_FIELDS["ts"].type),
+            "strategy": _repeat(strategy.name, n),
+            "direction": decisions.direction,
+            "intent": decisions.intent,
+            "confidence": decisions.confidence,
+            "price": view.price[rows],
+            "parameters_hash": _repeat(parameters, n),
+            "feature_set": _repeat(self._feature_set, n),
+            "reason": [strategy.reasons[reason] for reason in decisions.reason.tolist()],
+            "inputs": _maps(strategy.needs, view.values[rows]),
+            "thresholds": _maps(tuple(thresholds), np.tile(np.array(list(thresholds.values())), (n, 1))),
+        }
+        fields = [_FIELDS[name] for name in columns]
+        arrays = [
+            value if isinstance(value, pa.Array) else pa.array(value, type=field.type)
+            for value, field in zip(columns.values(), fields, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _signal_id(prefix: str, instrument: str, ts: int, direction: int, intent: int) -> str:
+    """Return 32 hexadecimal digits over the natural key of a decision."""
+    return hashlib.sha256(f"{prefix}|{instrument}|{ts}|{direction}|{intent}".encode()).hexdigest()[:32]
+
+
+def _repeat(text: str, n: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), pa.array([text]))
+
+
+def _maps(names: tuple[str, ...], values: npt.NDArray[np.float64]) -> pa.MapArray:
+    """Return one map per row, without the values that are missing."""
+    finite = np.isfinite(values)
+    offsets = np.concatenate(([0], np.cumsum(finite.sum(axis=1)))).astype(np.int32)
+    keys = np.tile(np.arange(len(names)), len(values))[finite.ravel()]
+    return pa.MapArray.from_arrays(
+        pa.array(offsets), pa.array(names, type=pa.string()).take(pa.array(keys)), pa.array(values[finite])
+    )

@@ -1,0 +1,92 @@
+"""Bytewax sink of table rows: gathers, inserts in large batches, and is done with an epoch before it ends.
+
+Each table is a partition, written by one worker. All partitions of a process share one writer. When
+Bytewax takes a snapshot at the end of an epoch, everything written so far is in the database, so what
+the snapshot of the sources leaves behind is stored. Rows have natural keys: what is written again after
+a crash has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Protocol
+
+import pyarrow as pa
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from schemas.tables import TABLES
+
+__all__ = ["RowBatch", "RowWriter", "TableSink"]
+
+
+class RowBatch(Protocol):
+    """Rows for one table."""
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+
+    @property
+    def batch(self) -> pa.RecordBatch:
+        """The rows."""
+
+
+class RowWriter(Protocol):
+    """What the sink writes with: `sinks.writer.BufferedWriter`, or an in-memory one."""
+
+    def write(self, table: str, rows: pa.RecordBatch) -> None:
+        """Take rows."""
+
+    def flush(self) -> None:
+        """Return when all rows taken are stored."""
+
+
+class _TablePartition(StatefulSinkPartition[RowBatch, None]):
+    def __init__(self, writer: RowWriter, lock: Lock) -> None:
+        self._writer = writer
+        self._lock = lock
+        self._dirty = False
+
+    def write_batch(self, values: list[RowBatch]) -> None:
+        with self._lock:
+            for rows in values:
+                self._writer.write(rows.table, rows.batch)
+        self._dirty = True
+
+    def snapshot(self) -> None:
+        """Store what was written: Bytewax is about to forget the input that it came from."""
+        if self._dirty:
+            with self._lock:
+                self._writer.flush()
+            self._dirty = False
+
+
+class TableSink(FixedPartitionedSink[RowBatch, None]):
+    """Writes items `(table, rows)` through one writer.
+
+    Parameters
+    ----------
+    writer
+        Makes the writer, when the first partition is built.
+    """
+
+    def __init__(self, writer: Callable[[], RowWriter]) -> None:
+        self._make_writer = writer
+        self._writer: RowWriter | None = None
+        self._lock = Lock()
+
+    def list_parts(self) -> list[str]:
+        """Return the tables."""
+        return sorted(TABLES)
+
+    def part_fn(self, item_key: str) -> int:
+        """Return the position of the table."""
+        return sorted(TABLES).index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _TablePartition:
+        """Open the partition of a table."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = self._make_writer()
+        return _TablePartition(self._writer, self._lock)

@@ -1,0 +1,193 @@
+"""Gathers small batches into large inserts, within bounds, and inserts while the caller computes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Self
+
+import pyarrow as pa
+
+from schemas.errors import StorageError
+from schemas.tables import TABLES
+from sinks.conform import conform
+from sinks.store import Store
+
+__all__ = ["BufferedWriter"]
+
+_QUEUE_INSERTS: Final = 2
+"""Inserts that may wait for the thread. One in work and two waiting bound what is held to
+`4 * max_rows` rows of each table, and absorb the variation of an insert's time."""
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """Batches of one table that wait to be inserted."""
+
+    batches: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    since: float = 0.0
+
+
+class BufferedWriter:
+    """Writes rows to a store in few, large inserts.
+
+    A table's rows are inserted when there are `max_rows`, or when the oldest has waited `max_age` and
+    something is written. `flush` returns when everything written is stored, or raises. Leaving the
+    context flushes, unless an error unwinds it.
+
+    In the background, inserts run on one thread, and the caller waits only while `2` inserts are queued.
+    The engine releases the interpreter lock, so they overlap with computing. An error of an insert
+    is raised by the next call, and by every one after it: nothing more is written.
+
+    Parameters
+    ----------
+    store
+        The open database.
+    run_id
+        Run of the rows, for batches without a `run_id` column.
+    max_rows
+        Rows of a table that make an insert.
+    max_age
+        How long rows may wait for more.
+    background
+        Whether inserts run on a thread of their own.
+    clock
+        Seconds that never go back.
+
+    Attributes
+    ----------
+    written
+        Rows stored, by table; a row that was stored before counts again.
+    inserts
+        Inserts made.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        run_id: str | None = None,
+        max_rows: int = 100_000,
+        max_age: timedelta = timedelta(seconds=1),
+        background: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_rows < 1:
+            raise ValueError(f"expected `max_rows` of at least 1, was {max_rows}")
+        self._store = store
+        self._run_id = run_id
+        self._max_rows = max_rows
+        self._max_age = max_age.total_seconds()
+        self._clock = clock
+        self._buffers: dict[str, _Buffer] = {}
+        self._queue: queue.Queue[tuple[str, list[pa.Table]] | None] = queue.Queue(_QUEUE_INSERTS)
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self.written: dict[str, int] = {}
+        self.inserts = 0
+        if background:
+            self._thread = threading.Thread(target=self._work, name="signalbox-writer", daemon=True)
+            self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+    def write(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
+        """Take rows; insert what is due.
+
+        Raises
+        ------
+        StorageError
+            The rows are not as the table expects them, or an insert failed.
+        """
+        self._check()
+        if table not in TABLES:
+            raise StorageError(f"expected a table among {', '.join(TABLES)}, found `{table}`")
+        if rows.num_rows:
+            buffer = self._buffers.setdefault(table, _Buffer())
+            if not buffer.batches:
+                buffer.since = self._clock()
+            buffer.batches.append(rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows]))
+            buffer.rows += rows.num_rows
+        self._submit_due()
+
+    def flush(self) -> None:
+        """Insert everything that was written and wait until it is stored.
+
+        Raises
+        ------
+        StorageError
+            An insert failed.
+        """
+        self._check()
+        for table in list(self._buffers):
+            self._submit(table)
+        self._queue.join()
+        self._check()
+
+    def close(self) -> None:
+        """Stop the thread without writing what waits in the buffers; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._buffers.clear()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise StorageError(f"an insert failed, nothing more is written: {self._error}") from self._error
+        if self._closed:
+            raise StorageError("expected an open writer, found it closed")
+
+    def _submit_due(self) -> None:
+        now = self._clock()
+        for table, buffer in list(self._buffers.items()):
+            if buffer.rows >= self._max_rows or now - buffer.since >= self._max_age:
+                self._submit(table)
+
+    def _submit(self, table: str) -> None:
+        batches = self._buffers.pop(table).batches
+        if self._thread is None:
+            try:
+                self._insert(table, batches)
+            except BaseException as error:
+                self._error = error
+                raise
+        else:
+            self._queue.put((table, batches))
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                if self._error is None:
+                    self._insert(*item)
+            except BaseException as error:
+                self._error = error
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _insert(self, table: str, batches: list[pa.Table]) -> None:
+        parts = [conform(TABLES[table], batch, self._run_id) for batch in batches]
+        rows = pa.concat_tables(parts, promote_options="default")
+        stored = self._store.insert(table, rows)
+        self.written[table] = self.written.get(table, 0) + stored
+        self.inserts += 1
