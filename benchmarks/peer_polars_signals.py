@@ -15,7 +15,8 @@ import polars as pl
 
 __all__ = ["signals"]
 
-_MINUTE: Final = 60 * 10**9
+_SECOND: Final = 10**9
+_MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 60 * _MINUTE
 _NEVER: Final = 2**62
 
@@ -34,6 +35,7 @@ class _Rule:
     inputs: tuple[str, ...]
     reasons: tuple[str, str, str, str]
     max_holding: int
+    cooldown: int = 0
 
 
 _Z: Final = pl.col("zscore")
@@ -101,6 +103,7 @@ _MICROSTRUCTURE: Final = _Rule(
         "held as long as allowed",
     ),
     max_holding=_MINUTE,
+    cooldown=5 * _SECOND,
 )
 
 
@@ -158,10 +161,74 @@ def _with_moments(quotes: pl.DataFrame) -> pl.DataFrame:
 
 def _decide(rows: pl.DataFrame, rule: _Rule) -> pl.DataFrame:
     """Return the decisions of one strategy on rows that are sorted by instrument and time."""
-    index = pl.int_range(pl.len(), dtype=pl.Int64)
-    marked = rows.select(
-        enter=rule.enter,
-        long=pl.when(rule.exit_long).then(index).fill_null(strategy="backward").over("instrument_id").fill_null(_NEVER),
-        short=pl.when(rule.exit_short).then(index).fill_null(strategy="backward").over("instrument_id").fill_null(_NEVER),
+    next_exit = [
+        pl.when(condition).then(pl.col("index").cast(pl.Int64)).fill_null(strategy="backward").over("instrument_id").fill_null(_NEVER)
+        for condition in (rule.exit_long, rule.exit_short)
+    ]
+    marked = rows.lazy().with_row_index().select(enter=rule.enter, long=next_exit[0], short=next_exit[1]).collect()
+    enter = marked["enter"].to_numpy()
+    candidates = np.flatnonzero(enter)
+    direction = enter[candidates]
+    exits = np.where(direction > 0, marked["long"].to_numpy()[candidates], marked["short"].to_numpy()[candidates])
+    instrument = rows["instrument_id"].to_physical().to_numpy()
+    ends = np.append(np.flatnonzero(np.diff(instrument)) + 1, len(instrument))
+    taken = _walk(rows[rule.ts].to_numpy(), ends, candidates, exits, rule)
+    return _table(rows, rule, candidates[taken[:, 0]], direction[taken[:, 0]], taken[:, 1], taken[:, 2])
+
+
+def _walk(
+    ts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int64],
+    exits: npt.NDArray[np.int64],
+    rule: _Rule,
+) -> npt.NDArray[np.int64]:
+    """Return for each position: the candidate that opened it, the row that ended it (or -1), and whether by age."""
+    found: list[tuple[int, int, int]] = []
+    end, free, rests = 0, 0, -_NEVER
+    group = np.searchsorted(ends, candidates, side="right")
+    for number, (row, stop, own_exit) in enumerate(
+        zip(candidates.tolist(), ends[group].tolist(), exits.tolist(), strict=True)
+    ):
+        if stop != end:
+            end, free, rests = stop, row, -_NEVER
+        if row < free or ts[row] < rests:
+            continue
+        too_old = row + int(np.searchsorted(ts[row:end], ts[row] + rule.max_holding))
+        last = min(own_exit, too_old)
+        if last >= end:
+            found.append((number, -1, 0))
+            free = end
+            continue
+        found.append((number, last, int(too_old < own_exit)))
+        free, rests = last, int(ts[last]) + rule.cooldown
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+def _table(
+    rows: pl.DataFrame,
+    rule: _Rule,
+    entered: npt.NDArray[np.int64],
+    direction: npt.NDArray[np.int8],
+    ended: npt.NDArray[np.int64],
+    by_age: npt.NDArray[np.int64],
+) -> pl.DataFrame:
+    """Return entries and exits with what they were made from."""
+    closed = ended >= 0
+    row = np.concatenate((entered, ended[closed]))
+    is_exit = np.repeat([False, True], [len(entered), int(closed.sum())])
+    reason = np.concatenate(((direction < 0).astype(np.int64), 2 + by_age[closed]))
+    inputs = ("instrument_id", rule.ts, rule.price, *rule.inputs)
+    return (
+        rows[row]
+        .select(*dict.fromkeys(inputs), confidence=rule.confidence)
+        .with_columns(
+            strategy=pl.lit(rule.strategy),
+            direction=pl.Series(np.concatenate((direction, direction[closed]))),
+            intent=pl.Series(np.where(is_exit, 2, 1).astype(np.int8)),
+            reason=pl.Series(reason).replace_strict(dict(enumerate(rule.reasons)), return_dtype=pl.String),
+        )
+        .with_columns(confidence=pl.when(pl.col("intent") == 2).then(1.0).otherwise(pl.col("confidence")))
+        .rename({rule.ts: "ts", rule.price: "price"})
+        .sort("ts", "instrument_id", "intent")
     )
-    return marked.select()

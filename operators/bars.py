@@ -73,8 +73,9 @@ class BarState:
     time is $s + I + g$ with the grace $g$. A trade is in the bar of its `ts_event` if `ts_recv` is before
     that decision time, and late for it otherwise; it may be late for a short bar and in time for a long one.
 
-    Volume, notional and buy volume are sums in arrival order with Kahan's compensation, so that they agree
-    to the last bit with a pandas group-by of the same trades.
+    Volume, notional and buy volume are sums in arrival order with Kahan's compensation: within two units in the
+    last place of the exact sum however many trades there are, and equal to the last bit to the compensated group-by
+    sum of pandas (which takes plain sums where rows are already sorted by group).
 
     Parameters
     ----------
@@ -422,9 +423,9 @@ def _add(bar: FloatArray, price: float, size: float, side: int) -> None:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _accumulate(bar: FloatArray, total: int, compensation: int, value: float) -> None:
-    """Add with Kahan's compensation; an infinite total stays infinite instead of turning into NaN."""
+    """Add with Kahan's compensation; a total that overflowed stays infinite instead of turning into NaN."""
     y = value - bar[compensation]
     t = bar[total] + y
     c = t - bar[total] - y
-    bar[compensation] = c if c == c else 0.0
+    bar[compensation] = c if np.isfinite(c) else 0.0
     bar[total] = t

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from operators.book_levels import BookLevels
-from operators.book_messages import NO_MESSAGES, BookMessages, HeldDelta, checked, hold, joined
-from operators.book_sync import BookRefusal, BookStatus, Output, Stop, advance, emit_top, make_output
-from operators.columns import BookColumns, CodeArray, FloatArray, Int8Array, IntArray
+from operators.book_levels import USED, BookLevels
+from operators.book_messages import NO_MESSAGES, BookMessages, HeldDelta, checked, hold, joined, tables
+from operators.book_sync import (
+    BOOK_COLUMNS,
+    DROPPED,
+    HELD,
+    STATUS,
+    BookRefusal,
+    BookStatus,
+    Output,
+    Verdict,
+    advance,
+    emit_top,
+    make_output,
+)
+from operators.columns import BookColumns, CodeArray, FloatArray, Int8Array, IntArray, frozen
 from operators.state import ArrayState, Column
 from schemas.enums import BookKind
 from schemas.errors import VersionError
@@ -20,27 +31,6 @@ from schemas.errors import VersionError
 __all__ = ["BookState", "BookUpdate"]
 
 _VERSION: Final = 1
-_COLUMNS: Final = {
-    "status": Column("u1", fill=BookStatus.NEW),
-    "last": Column("i8", fill=-1),
-    "anchor": Column("i8", fill=-1),
-    "held": Column("i8"),
-    "dropped": Column("i8"),
-}
-
-
-class _BookArrays(NamedTuple):
-    """What the kernels see of an instrument, shape `(rows,)`."""
-
-    status: npt.NDArray[np.uint8]
-    last: IntArray
-    """number of the last change applied"""
-    anchor: IntArray
-    """number of the snapshot that the book was built from"""
-    held: IntArray
-    """deltas held"""
-    dropped: IntArray
-    """levels that the cap on levels cost"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +53,40 @@ class _Events:
     """Output of one call, gathered over the runs of the kernel."""
 
     def __init__(self) -> None:
-        self.tops: list[tuple[IntArray, npt.NDArray[np.uint8], FloatArray]] = []
-        self.rejected: list[tuple[IntArray, Int8Array, IntArray]] = []
+        self._tops: list[tuple[FloatArray, IntArray]] = []
+        self._rejected: list[tuple[IntArray, IntArray, IntArray]] = []
 
-    def reject(self, idents: list[int], reason: BookRefusal, row: int) -> None:
+    def top(self, top: FloatArray, row: IntArray) -> None:
+        self._tops.append((top, row))
+
+    def reject(self, ident: IntArray, reason: IntArray, row: IntArray) -> None:
+        if len(ident):
+            self._rejected.append((ident, reason, row))
+
+    def reject_held(self, idents: list[int], row: int) -> None:
         n = len(idents)
-        reasons, rows = np.full(n, reason, dtype=np.int8), np.full(n, row, dtype=np.int64)
-        self.rejected.append((np.array(idents, dtype=np.int64), reasons, rows))
+        self.reject(np.array(idents, dtype=np.int64), np.full(n, BookRefusal.SEQUENCE_GAP), np.full(n, row))
 
     def update(self, messages: BookMessages) -> BookUpdate:
-        rows, missing, top = (np.concatenate(parts) for parts in zip(_NO_TOPS, *self.tops, strict=True))
-        idents, reasons, at = (np.concatenate(parts) for parts in zip(_NO_REJECTED, *self.rejected, strict=True))
-        order = np.argsort(at, kind="stable")
-        bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth = top.T
-        columns = BookColumns(
-            messages.code[rows],
-            messages.ts[rows],
-            bid_price,
-            bid_size,
-            ask_price,
-            ask_size,
-            bid_depth,
-            ask_depth,
-            missing,
-        )
-        return BookUpdate(columns, rows, idents[order], reasons[order], at[order])
+        top, at = _joined(self._tops, _NO_TOPS)
+        row = at[:, 0]
+        columns = (np.ascontiguousarray(top[:, k]) for k in range(6))
+        missing = at[:, 1].astype(np.uint8)
+        tops = BookColumns(messages.code[row], messages.ts[row], *columns, missing=missing)  # type: ignore[misc]
+        ident, reason, rejected_row = _joined(self._rejected, _NO_REJECTED)
+        order = np.argsort(rejected_row, kind="stable")
+        return BookUpdate(tops, row, ident[order], reason[order].astype(np.int8), rejected_row[order])
+
+
+def _joined(parts: list[Any], none: Any) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(np.concatenate(columns) for columns in zip(none, *parts, strict=True))
 
 
 _NO_ROWS: Final = np.empty(0, dtype=np.int64)
-_NO_TOPS: Final = (_NO_ROWS, np.empty(0, dtype=np.uint8), np.empty((0, 6)))
-_NO_REJECTED: Final = (_NO_ROWS, np.empty(0, dtype=np.int8), _NO_ROWS)
+_NO_TOPS: Final = (np.empty((0, 6)), np.empty((0, 2), dtype=np.int64))
+_NO_REJECTED: Final = (_NO_ROWS, _NO_ROWS, _NO_ROWS)
 
 
 class BookState:
@@ -155,7 +149,7 @@ class BookState:
         self._depth = depth
         self._max_levels = max_levels
         self._max_pending = max_pending
-        self._state = ArrayState(_COLUMNS, version=_VERSION)
+        self._state = ArrayState({"book": Column("i8", shape=(BOOK_COLUMNS,))}, version=_VERSION)
         self._levels = BookLevels(max_levels)
         self._held: dict[int, deque[HeldDelta]] = {}
         self.held_overflow = 0
@@ -164,7 +158,7 @@ class BookState:
     @property
     def dropped_levels(self) -> int:
         """Levels dropped because a side had `max_levels`."""
-        return self._dropped_before + int(self._state["dropped"].sum())
+        return self._dropped_before + int(self._book[:, DROPPED].sum())
 
     @property
     def nbytes(self) -> int:
@@ -173,7 +167,7 @@ class BookState:
 
     def status(self, code: int) -> BookStatus:
         """Return whether the book of an instrument may be read."""
-        return BookStatus(int(self._state["status"][code]))
+        return BookStatus(int(self._book[code, STATUS]))
 
     def levels(self, code: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return bid prices, bid sizes, offer prices and offer sizes of a book, the best first, copied."""
@@ -192,20 +186,20 @@ class BookState:
 
     def reset(self, codes: CodeArray) -> BookUpdate:
         """Forget these instruments. The held messages of each are refused: the result must be accounted for."""
-        self._dropped_before += int(self._state["dropped"][codes].sum())
+        self._dropped_before += int(self._book[codes, DROPPED].sum())
         self._state.reset(codes)
         self._levels.reset(codes)
         return self._refuse_held(np.unique(codes).tolist())
 
     def flush(self) -> BookUpdate:
         """Refuse every held message: the input has ended, and no snapshot will come."""
-        self._state["held"][:] = 0
+        self._book[:, HELD] = 0
         return self._refuse_held(sorted(self._held))
 
     def _refuse_held(self, codes: list[int]) -> BookUpdate:
         events = _Events()
         for code in codes:
-            events.reject([delta.ident for delta in self._held.pop(code, ())], BookRefusal.SEQUENCE_GAP, -1)
+            events.reject_held([delta.ident for delta in self._held.pop(code, ())], -1)
         return events.update(NO_MESSAGES)
 
     def update(self, messages: BookMessages) -> BookUpdate:
@@ -217,42 +211,49 @@ class BookState:
             The arrays of the messages do not fit together.
         """
         messages = checked(messages)
+        table, keys, sizes = tables(messages)
         events = _Events()
         start = 0
-        while start < len(messages.code):
-            out = make_output(len(messages.code) - start + 1)
-            stop, at = self._advance(messages, start, out)
+        while start < len(table):
+            out = make_output(len(table) - start)
+            verdict, at = self._advance(table, keys, sizes, start, out)
             self._collect(messages, out, events)
-            if stop == Stop.REPLAY:
+            if verdict == Verdict.REPLAY:
                 self._replay(messages, at, events)
             start = at + 1
         return events.update(messages)
 
-    def _book(self) -> _BookArrays:
-        return _BookArrays(*(self._state[name] for name in _BookArrays._fields))
+    @property
+    def _book(self) -> IntArray:
+        return self._state["book"]
 
-    def _advance(self, messages: BookMessages, start: int, out: Output) -> tuple[int, int]:
-        """Run the kernel up to the end or a snapshot that asks for its held deltas."""
-        while True:
-            book, levels = self._book(), self._levels.arrays
-            stop, at = advance(messages, start, book, levels, out, self._max_levels, self._depth)
-            if stop != Stop.GROW:
-                return stop, at
-            self._grow(messages, at)
-            start = at
+    def _advance(
+        self, table: IntArray, keys: FloatArray, sizes: FloatArray, start: int, out: Output
+    ) -> tuple[Verdict, int]:
+        """Run the kernel up to the end, or to a snapshot that asks for its held deltas."""
+        inputs = frozen(keys), frozen(sizes)
+        verdict, at = Verdict.GROW, start
+        while verdict == Verdict.GROW:
+            levels = self._levels
+            pool = levels.sides, levels.keys, levels.sizes
+            code, at = advance(frozen(table), at, *inputs, self._book, *pool, *out, self._max_levels, self._depth)
+            verdict = Verdict(code)
+            if verdict == Verdict.GROW:
+                self._grow(table[at])
+        return verdict, at
 
-    def _grow(self, messages: BookMessages, at: int) -> None:
-        code = int(messages.code[at])
-        for side, offsets in ((2 * code, messages.bid_offsets), (2 * code + 1, messages.ask_offsets)):
-            held = 0 if messages.kind[at] == BookKind.SNAPSHOT else int(self._levels.arrays.used[side])
-            self._levels.reserve(side, held + int(offsets[at + 1] - offsets[at]))
+    def _grow(self, message: IntArray) -> None:
+        code, kind, *_, bid_start, bid_end, ask_start, ask_end = message.tolist()
+        for side, n_new in ((2 * code, bid_end - bid_start), (2 * code + 1, ask_end - ask_start)):
+            used = 0 if kind == BookKind.SNAPSHOT else int(self._levels.sides[side, USED])
+            self._levels.reserve(side, used + n_new)
 
     def _collect(self, messages: BookMessages, out: Output, events: _Events) -> None:
         n_tops, n_refused, n_held = out.n.tolist()
-        events.tops.append((out.top_row[:n_tops], out.top_missing[:n_tops], out.top[:n_tops]))
-        rows = out.refused_row[:n_refused]
-        events.rejected.append((messages.ident[rows], out.refusal[:n_refused], rows))
-        for row in out.held_row[:n_held].tolist():
+        events.top(out.top[:n_tops], out.top_row[:n_tops])
+        rows = out.refused[:n_refused, 0]
+        events.reject(messages.ident[rows], out.refused[:n_refused, 1], rows)
+        for row in out.held[:n_held].tolist():
             self._hold(messages, row, events)
 
     def _hold(self, messages: BookMessages, row: int, events: _Events) -> None:
@@ -261,30 +262,32 @@ class BookState:
         deltas.append(hold(messages, row))
         if len(deltas) > self._max_pending:
             self.held_overflow += 1
-            self._state["held"][code] -= 1
-            events.reject([deltas.popleft().ident], BookRefusal.SEQUENCE_GAP, row)
+            self._book[code, HELD] -= 1
+            events.reject_held([deltas.popleft().ident], row)
 
     def _replay(self, messages: BookMessages, at: int, events: _Events) -> None:
         """Apply the held deltas of the book whose snapshot is message `at`; the snapshot's row shows the result."""
         code = int(messages.code[at])
-        book = self._book()
-        lost = book.status[code] == BookStatus.LOST
-        book.status[code] = BookStatus.SYNCHRONISED
-        book.held[code] = 0
+        book = self._book
+        lost = book[code, STATUS] == BookStatus.LOST
+        book[code, STATUS] = BookStatus.SYNCHRONISED
+        book[code, HELD] = 0
         deltas = joined(code, int(messages.ts[at]), list(self._held.pop(code)))
-        out = make_output(len(deltas.code) + 1)
-        self._advance(deltas, 0, out)
+        out = make_output(len(deltas.code))
+        self._advance(*tables(deltas), 0, out)
         _, n_refused, n_held = out.n.tolist()
-        rows = out.refused_row[:n_refused]
-        reasons = out.refusal[:n_refused]
+        rows, reasons = out.refused[:n_refused].T
         if lost:
-            reasons = np.where(reasons == BookRefusal.SUPERSEDED, np.int8(BookRefusal.SEQUENCE_GAP), reasons)
-        events.rejected.append((deltas.ident[rows], reasons, np.full(n_refused, at)))
-        for row in out.held_row[:n_held].tolist():
+            reasons = np.where(reasons == BookRefusal.SUPERSEDED, BookRefusal.SEQUENCE_GAP, reasons)
+        events.reject(deltas.ident[rows], reasons, np.full(n_refused, at))
+        for row in out.held[:n_held].tolist():
             self._hold(deltas, row, events)
-        out.n[0] = 0
-        emit_top(self._book(), self._levels.arrays, out, at, code, self._depth)
-        events.tops.append((out.top_row[:1], out.top_missing[:1], out.top[:1]))
+        out.n[:] = 0
+        synchronised = bool(book[code, STATUS] == BookStatus.SYNCHRONISED)
+        levels = self._levels
+        pool = levels.sides, levels.keys, levels.sizes
+        emit_top(at, code, synchronised, *pool, self._depth, out.n, out.top, out.top_row)
+        events.top(out.top[:1], out.top_row[:1])
 
     def snapshot(self, n_rows: int) -> dict[str, Any]:
         """Return the books of the codes below `n_rows` as plain values, copied; only levels in use are copied."""

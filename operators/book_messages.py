@@ -9,7 +9,7 @@ import numpy as np
 from operators.columns import CodeArray, FloatArray, Int8Array, IntArray, frozen
 from schemas.enums import BookKind
 
-__all__ = ["NO_MESSAGES", "BookMessages", "HeldDelta", "checked", "hold", "joined"]
+__all__ = ["NO_MESSAGES", "BookMessages", "HeldDelta", "checked", "hold", "joined", "tables"]
 
 
 class BookMessages(NamedTuple):
@@ -101,6 +101,35 @@ def _check_levels(side: str, n: int, offsets: IntArray, prices: FloatArray, size
             f"expected `{side}_offsets` to be {n + 1} rising positions within prices and sizes of one length, found "
             f"{len(offsets)} positions that end in {offsets[-1:].tolist()}, {len(prices)} prices, {len(sizes)} sizes"
         )
+
+
+def tables(messages: BookMessages) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return messages as the kernels take them.
+
+    Returns
+    -------
+    messages
+        Shape `(n, 9)`: code, kind, first, last and previous number, bounds of the bids and of the offers.
+    keys, sizes
+        Levels of all bids, then of all offers; an offer's key is its negated price.
+    """
+    n = len(messages.code)
+    table = np.empty((n, 9), dtype=np.int64)
+    table[:, 0] = messages.code
+    table[:, 1] = messages.kind
+    table[:, 2] = messages.first_sequence
+    table[:, 3] = messages.last_sequence
+    table[:, 4] = messages.previous_sequence
+    bids = slice(int(messages.bid_offsets[0]), int(messages.bid_offsets[-1]))
+    asks = slice(int(messages.ask_offsets[0]), int(messages.ask_offsets[-1]))
+    bid_at = messages.bid_offsets - bids.start
+    ask_at = messages.ask_offsets - asks.start + (bids.stop - bids.start)
+    table[:, 5] = bid_at[:-1]
+    table[:, 6] = bid_at[1:]
+    table[:, 7] = ask_at[:-1]
+    table[:, 8] = ask_at[1:]
+    keys = np.concatenate([messages.bid_prices[bids], -messages.ask_prices[asks]])
+    return table, keys, np.concatenate([messages.bid_sizes[bids], messages.ask_sizes[asks]])
 
 
 def hold(messages: BookMessages, row: int) -> HeldDelta:

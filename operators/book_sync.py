@@ -22,14 +22,34 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from operators.book_levels import fill_side, set_level, side_depth
-from operators.columns import FloatArray, Int8Array, IntArray
+from operators.book_levels import CAPACITY, START, USED, fill_side, set_level, side_depth
+from operators.columns import FloatArray, IntArray
 from schemas.enums import BookKind, DeadLetterReason, Missing
 
-__all__ = ["BookRefusal", "BookStatus", "Output", "Stop", "advance", "emit_top", "make_output"]
+__all__ = [
+    "BOOK_COLUMNS",
+    "DROPPED",
+    "HELD",
+    "STATUS",
+    "BookRefusal",
+    "BookStatus",
+    "Output",
+    "Verdict",
+    "advance",
+    "emit_top",
+    "make_output",
+]
+
+CODE, KIND, FIRST, LAST, PREVIOUS, BID_START, BID_END, ASK_START, ASK_END = range(9)
+"""columns of the message table"""
+STATUS, APPLIED, ANCHOR, HELD, DROPPED = range(5)
+"""columns of the book table: `BookStatus`, last number applied, number of the snapshot that the book was built from,
+deltas held, levels that the cap on levels cost"""
+BOOK_COLUMNS: Final = 5
+TOPS, REFUSALS, HOLDS = range(3)
+"""positions in `Output.n`"""
 
 
 class BookRefusal(IntEnum):
@@ -62,40 +82,36 @@ class BookStatus(IntEnum):
     """a gap or a refused delta: waits for a snapshot"""
 
 
-class Stop(IntEnum):
-    """Why the kernel stopped."""
+class Verdict(IntEnum):
+    """What becomes of a message, where it is not a `BookRefusal`."""
 
-    END = 0
-    GROW = 1
-    """the sides of the message's book need room; then the same message again"""
-    REPLAY = 2
-    """a snapshot was taken over, and the held deltas of its book come next"""
+    APPLY = 0
+    HOLD = 6
+    GROW = 7
+    """the kernel stops: the sides of the book need room, then the same message comes again"""
+    REPLAY = 8
+    """the kernel stops: a snapshot was taken over, and the held deltas of its book come next"""
 
 
 class Output(NamedTuple):
-    """What the kernel writes: tops, refusals and held messages, and how many of each in `n`."""
+    """What the kernel writes, and in `n` how much of each: tops, refusals, held messages."""
 
     n: IntArray
-    top_row: IntArray
-    top_missing: npt.NDArray[np.uint8]
     top: FloatArray
     """shape `(n, 6)`: bid price, bid size, offer price, offer size, bid depth, offer depth"""
-    refused_row: IntArray
-    refusal: Int8Array
-    held_row: IntArray
+    top_row: IntArray
+    """shape `(n, 2)`: message, `Missing` code"""
+    refused: IntArray
+    """shape `(n, 2)`: message, `BookRefusal`"""
+    held: IntArray
+    """shape `(n,)`: message"""
 
 
 def make_output(n_rows: int) -> Output:
     """Return room for the output of `n_rows` messages."""
-    return Output(
-        np.zeros(3, dtype=np.int64),
-        np.empty(n_rows, dtype=np.int64),
-        np.empty(n_rows, dtype=np.uint8),
-        np.empty((n_rows, 6)),
-        np.empty(n_rows, dtype=np.int64),
-        np.empty(n_rows, dtype=np.int8),
-        np.empty(n_rows, dtype=np.int64),
-    )
+    integers = np.empty((3, 2 * n_rows), dtype=np.int64)
+    top_row, refused, held = integers[0].reshape(-1, 2), integers[1].reshape(-1, 2), integers[2, :n_rows]
+    return Output(np.zeros(3, dtype=np.int64), np.empty((n_rows, 6)), top_row, refused, held)
 
 
 # The kernels know the vocabularies as plain integers: numba compiles those into the code.
@@ -103,215 +119,223 @@ _DELTA: Final = int(BookKind.DELTA)
 _SNAPSHOT: Final = int(BookKind.SNAPSHOT)
 _OK: Final = int(Missing.OK)
 _OUT_OF_SYNC: Final = int(Missing.OUT_OF_SYNC)
+_APPLY: Final = int(Verdict.APPLY)
 _DUPLICATE: Final = int(BookRefusal.DUPLICATE)
 _SUPERSEDED: Final = int(BookRefusal.SUPERSEDED)
 _SEQUENCE_GAP: Final = int(BookRefusal.SEQUENCE_GAP)
 _CROSSED_BOOK: Final = int(BookRefusal.CROSSED_BOOK)
 _OUT_OF_RANGE: Final = int(BookRefusal.OUT_OF_RANGE)
+_HOLD: Final = int(Verdict.HOLD)
+_GROW: Final = int(Verdict.GROW)
+_REPLAY: Final = int(Verdict.REPLAY)
 _SYNCHRONISED: Final = int(BookStatus.SYNCHRONISED)
 _LOST: Final = int(BookStatus.LOST)
-_END: Final = int(Stop.END)
-_GROW: Final = int(Stop.GROW)
-_REPLAY: Final = int(Stop.REPLAY)
-_TOPS, _REFUSALS, _HELD = 0, 1, 2
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _sane(prices: Any, sizes: Any, start: int, end: int) -> bool:
-    sane = True
-    for i in range(start, end):
-        sane &= 0.0 < prices[i] < np.inf and 0.0 <= sizes[i] < np.inf
-    return sane
+def _in_range(m: Any, i: int, keys: Any, sizes: Any) -> bool:
+    """Return whether kind, numbers and levels of a message are what they may be."""
+    sane = m[i, KIND] == _DELTA or m[i, KIND] == _SNAPSHOT
+    sane &= m[i, LAST] >= 0 and m[i, FIRST] <= m[i, LAST]
+    for j in range(m[i, BID_START], m[i, BID_END]):
+        sane &= 0.0 < keys[j] < np.inf and 0.0 <= sizes[j] < np.inf
+    for j in range(m[i, ASK_START], m[i, ASK_END]):
+        sane &= 0.0 < -keys[j] < np.inf and 0.0 <= sizes[j] < np.inf
+    return bool(sane)
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _content_sane(m: Any, i: int) -> bool:
-    return bool(
-        (m.kind[i] == _DELTA or m.kind[i] == _SNAPSHOT)
-        and m.last_sequence[i] >= 0
-        and m.first_sequence[i] <= m.last_sequence[i]
-        and _sane(m.bid_prices, m.bid_sizes, m.bid_offsets[i], m.bid_offsets[i + 1])
-        and _sane(m.ask_prices, m.ask_sizes, m.ask_offsets[i], m.ask_offsets[i + 1])
-    )
+def _best_key(keys: Any, sizes: Any, start: int, end: int) -> float:
+    best = -np.inf
+    for j in range(start, end):
+        if sizes[j] > 0.0:
+            best = max(best, keys[j])
+    return best
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _snapshot_crossed(m: Any, i: int) -> bool:
-    bid, ask = 0.0, np.inf
-    for j in range(m.bid_offsets[i], m.bid_offsets[i + 1]):
-        if m.bid_sizes[j] > 0.0:
-            bid = max(bid, m.bid_prices[j])
-    for j in range(m.ask_offsets[i], m.ask_offsets[i + 1]):
-        if m.ask_sizes[j] > 0.0:
-            ask = min(ask, m.ask_prices[j])
-    return bool(bid >= ask)
-
-
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _snapshot_refusal(m: Any, i: int, book: Any) -> int:
-    """Return why a snapshot is refused, 0 if it is not.
+def _judge_snapshot(m: Any, i: int, keys: Any, sizes: Any, book: Any) -> int:
+    """Return why a snapshot is refused, or that it applies.
 
     A snapshot older than its book, but not older than the snapshot that the book was built from, only comes late.
     One that is older than that too starts a feed whose numbers began anew.
     """
-    if not _content_sane(m, i):
+    if not _in_range(m, i, keys, sizes):
         return _OUT_OF_RANGE
-    if _snapshot_crossed(m, i):
+    bid = _best_key(keys, sizes, m[i, BID_START], m[i, BID_END])
+    ask = -_best_key(keys, sizes, m[i, ASK_START], m[i, ASK_END])
+    if bid >= ask:
         return _CROSSED_BOOK
-    code = m.code[i]
-    if book.status[code] == _SYNCHRONISED and book.anchor[code] <= m.last_sequence[i] < book.last[code]:
+    code = m[i, CODE]
+    if book[code, STATUS] == _SYNCHRONISED and book[code, ANCHOR] <= m[i, LAST] < book[code, APPLIED]:
         return _SUPERSEDED
-    return 0
+    return _APPLY
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _delta_refusal(m: Any, i: int, book: Any) -> int:
-    """Return why a delta on a synchronised book is refused, 0 if it is the next one."""
-    code = m.code[i]
-    last, final = book.last[code], m.last_sequence[i]
-    if 0 <= final <= last:
-        return _DUPLICATE if final > book.anchor[code] else _SUPERSEDED
-    if not _content_sane(m, i):
-        return _OUT_OF_RANGE
-    previous = m.previous_sequence[i]
+def _judge_sequence(first: int, last: int, previous: int, applied: int, anchor: int) -> int:
+    """Return whether a delta on a synchronised book is the next one, by its numbers; -1 is none."""
+    if 0 <= last <= applied:
+        return _DUPLICATE if last > anchor else _SUPERSEDED
     if previous >= 0:
-        after_snapshot = last == book.anchor[code]
-        return 0 if previous == last or (after_snapshot and previous < last) else _SEQUENCE_GAP
-    first = m.first_sequence[i] if m.first_sequence[i] >= 0 else final
-    return 0 if first <= last + 1 else _SEQUENCE_GAP
+        follows = previous == applied or (applied == anchor and previous < applied)
+    else:
+        follows = (first if first >= 0 else last) <= applied + 1
+    return _APPLY if follows else _SEQUENCE_GAP
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _has_room(levels: Any, side: int, needed: int, max_levels: int) -> bool:
-    return bool(levels.capacity[side] >= min(needed, max_levels))
+def _has_room(m: Any, i: int, sides: Any, max_levels: int) -> bool:
+    code = m[i, CODE]
+    bids, asks = m[i, BID_END] - m[i, BID_START], m[i, ASK_END] - m[i, ASK_START]
+    if m[i, KIND] == _DELTA:
+        bids += sides[2 * code, USED]
+        asks += sides[2 * code + 1, USED]
+    bid_room = sides[2 * code, CAPACITY] >= min(bids, max_levels)
+    return bool(bid_room and sides[2 * code + 1, CAPACITY] >= min(asks, max_levels))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _take_snapshot(
+    m: Any, i: int, keys: Any, sizes: Any, book: Any, sides: Any, pool_keys: Any, pool_sizes: Any, max_levels: int
+) -> int:
+    verdict: int = _judge_snapshot(m, i, keys, sizes, book)
+    if verdict != _APPLY:
+        return verdict
+    if not _has_room(m, i, sides, max_levels):
+        return _GROW
+    code = m[i, CODE]
+    for s in range(2):
+        start, end = m[i, BID_START + 2 * s], m[i, BID_END + 2 * s]
+        side = 2 * code + s
+        new_keys, new_sizes = keys[start:end], sizes[start:end]
+        book[code, DROPPED] += fill_side(pool_keys, pool_sizes, sides, side, new_keys, new_sizes, max_levels)
+    book[code, APPLIED] = m[i, LAST]
+    book[code, ANCHOR] = m[i, LAST]
+    if book[code, HELD] > 0:
+        return _REPLAY
+    book[code, STATUS] = _SYNCHRONISED
+    return _APPLY
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _crossed(levels: Any, code: int) -> bool:
-    bids, asks = levels.used[2 * code], levels.used[2 * code + 1]
+def _crossed(sides: Any, pool_keys: Any, code: int) -> bool:
+    bids, asks = sides[2 * code, USED], sides[2 * code + 1, USED]
     if bids == 0 or asks == 0:
         return False
-    bid = levels.key[levels.start[2 * code] + bids - 1]
-    ask = -levels.key[levels.start[2 * code + 1] + asks - 1]
+    bid = pool_keys[sides[2 * code, START] + bids - 1]
+    ask = -pool_keys[sides[2 * code + 1, START] + asks - 1]
     return bool(bid >= ask)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def emit_top(book: Any, levels: Any, out: Any, row: int, code: int, depth: int) -> None:
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _take_delta(
+    m: Any, i: int, keys: Any, sizes: Any, book: Any, sides: Any, pool_keys: Any, pool_sizes: Any, max_levels: int
+) -> int:
+    """Judge a delta on a synchronised book, and apply it; a refusal that loses the book marks it so."""
+    code = m[i, CODE]
+    applied, anchor = book[code, APPLIED], book[code, ANCHOR]
+    verdict: int = _judge_sequence(m[i, FIRST], m[i, LAST], m[i, PREVIOUS], applied, anchor)
+    if verdict in (_DUPLICATE, _SUPERSEDED):
+        return verdict
+    if not _in_range(m, i, keys, sizes):
+        verdict = _OUT_OF_RANGE
+    if verdict == _APPLY:
+        if not _has_room(m, i, sides, max_levels):
+            return _GROW
+        dropped = 0
+        for s in range(2):
+            for j in range(m[i, BID_START + 2 * s], m[i, BID_END + 2 * s]):
+                dropped += set_level(pool_keys, pool_sizes, sides, 2 * code + s, keys[j], sizes[j], max_levels)
+        book[code, DROPPED] += dropped
+        book[code, APPLIED] = m[i, LAST]
+        if not _crossed(sides, pool_keys, code):
+            return verdict
+        verdict = _CROSSED_BOOK
+    book[code, STATUS] = _LOST
+    return verdict
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def emit_top(
+    row: int,
+    code: int,
+    synchronised: bool,
+    sides: Any,
+    pool_keys: Any,
+    pool_sizes: Any,
+    depth: int,
+    n: Any,
+    top: Any,
+    top_row: Any,
+) -> None:
     """Write the top of a book as the output of message `row`."""
-    n = out.n[_TOPS]
-    out.n[_TOPS] = n + 1
-    out.top_row[n] = row
-    out.top[n, :] = np.nan
-    out.top_missing[n] = _OUT_OF_SYNC
-    if book.status[code] != _SYNCHRONISED:
-        return
-    sides = 0
+    at = n[TOPS]
+    n[TOPS] = at + 1
+    n_sides = 0
     for s in range(2):
         side = 2 * code + s
-        count = levels.used[side]
-        if count > 0:
-            best = levels.start[side] + count - 1
-            out.top[n, 2 * s] = levels.key[best] if s == 0 else -levels.key[best]
-            out.top[n, 2 * s + 1] = levels.size[best]
-            out.top[n, 4 + s] = side_depth(levels, side, depth)
-            sides += 1
-    if sides == 2:
-        out.top_missing[n] = _OK
-
-
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _refuse(out: Any, row: int, refusal: int) -> None:
-    n = out.n[_REFUSALS]
-    out.n[_REFUSALS] = n + 1
-    out.refused_row[n] = row
-    out.refusal[n] = refusal
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _take_snapshot(m: Any, i: int, book: Any, levels: Any, out: Any, max_levels: int, depth: int) -> int:
-    refusal = _snapshot_refusal(m, i, book)
-    if refusal:
-        _refuse(out, i, refusal)
-        return _END
-    code = m.code[i]
-    bid_start, bid_end, ask_start, ask_end = (
-        m.bid_offsets[i],
-        m.bid_offsets[i + 1],
-        m.ask_offsets[i],
-        m.ask_offsets[i + 1],
-    )
-    if not _has_room(levels, 2 * code, bid_end - bid_start, max_levels):
-        return _GROW
-    if not _has_room(levels, 2 * code + 1, ask_end - ask_start, max_levels):
-        return _GROW
-    bid_prices, bid_sizes = m.bid_prices[bid_start:bid_end], m.bid_sizes[bid_start:bid_end]
-    ask_prices, ask_sizes = m.ask_prices[ask_start:ask_end], m.ask_sizes[ask_start:ask_end]
-    book.dropped[code] += fill_side(levels, 2 * code, 1.0, bid_prices, bid_sizes, max_levels)
-    book.dropped[code] += fill_side(levels, 2 * code + 1, -1.0, ask_prices, ask_sizes, max_levels)
-    book.last[code] = book.anchor[code] = m.last_sequence[i]
-    if book.held[code] > 0:
-        return _REPLAY
-    book.status[code] = _SYNCHRONISED
-    emit_top(book, levels, out, i, code, depth)
-    return _END
-
-
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _apply_delta(m: Any, i: int, book: Any, levels: Any, max_levels: int) -> None:
-    code = m.code[i]
-    dropped = 0
-    for j in range(m.bid_offsets[i], m.bid_offsets[i + 1]):
-        dropped += set_level(levels, 2 * code, m.bid_prices[j], m.bid_sizes[j], max_levels)
-    for j in range(m.ask_offsets[i], m.ask_offsets[i + 1]):
-        dropped += set_level(levels, 2 * code + 1, -m.ask_prices[j], m.ask_sizes[j], max_levels)
-    book.dropped[code] += dropped
-    book.last[code] = m.last_sequence[i]
-
-
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _hold_delta(m: Any, i: int, book: Any, out: Any) -> None:
-    if not _content_sane(m, i):
-        _refuse(out, i, _OUT_OF_RANGE)
-        return
-    book.held[m.code[i]] += 1
-    out.held_row[out.n[_HELD]] = i
-    out.n[_HELD] += 1
-
-
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
-def _take_delta(m: Any, i: int, book: Any, levels: Any, out: Any, max_levels: int, depth: int) -> int:
-    code = m.code[i]
-    if book.status[code] != _SYNCHRONISED:
-        _hold_delta(m, i, book, out)
-        return _END
-    refusal = _delta_refusal(m, i, book)
-    if refusal == 0:
-        for s in range(2):
-            offsets = m.bid_offsets if s == 0 else m.ask_offsets
-            needed = levels.used[2 * code + s] + offsets[i + 1] - offsets[i]
-            if not _has_room(levels, 2 * code + s, needed, max_levels):
-                return _GROW
-        _apply_delta(m, i, book, levels, max_levels)
-        if not _crossed(levels, code):
-            emit_top(book, levels, out, i, code, depth)
-            return _END
-        refusal = _CROSSED_BOOK
-    _refuse(out, i, refusal)
-    if refusal != _DUPLICATE and refusal != _SUPERSEDED:
-        book.status[code] = _LOST
-        emit_top(book, levels, out, i, code, depth)
-    return _END
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def advance(m: Any, start: int, book: Any, levels: Any, out: Any, max_levels: int, depth: int) -> tuple[int, int]:
-    """Take messages from `start` on. Return a `Stop`, and the message at which the kernel stopped."""
-    for i in range(start, len(m.code)):
-        if m.kind[i] == _SNAPSHOT:
-            stop = _take_snapshot(m, i, book, levels, out, max_levels, depth)
+        used = sides[side, USED] if synchronised else 0
+        if used > 0:
+            best = sides[side, START] + used - 1
+            top[at, 2 * s] = pool_keys[best] if s == 0 else -pool_keys[best]
+            top[at, 2 * s + 1] = pool_sizes[best]
+            top[at, 4 + s] = side_depth(pool_sizes, sides, side, depth)
+            n_sides += 1
         else:
-            stop = _take_delta(m, i, book, levels, out, max_levels, depth)
-        if stop != _END:
-            return stop, i
-    return _END, len(m.code)
+            top[at, 2 * s] = np.nan
+            top[at, 2 * s + 1] = np.nan
+            top[at, 4 + s] = np.nan
+    top_row[at, 0] = row
+    top_row[at, 1] = _OK if n_sides == 2 else _OUT_OF_SYNC
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _note(verdict: int, i: int, code: int, book: Any, n: Any, refused: Any, held: Any) -> None:
+    """Write down a message that was not applied."""
+    if verdict == _HOLD:
+        held[n[HOLDS]] = i
+        n[HOLDS] += 1
+        book[code, HELD] += 1
+    else:
+        refused[n[REFUSALS], 0] = i
+        refused[n[REFUSALS], 1] = verdict
+        n[REFUSALS] += 1
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def advance(
+    m: Any,
+    start: int,
+    keys: Any,
+    sizes: Any,
+    book: Any,
+    sides: Any,
+    pool_keys: Any,
+    pool_sizes: Any,
+    n: Any,
+    top: Any,
+    top_row: Any,
+    refused: Any,
+    held: Any,
+    max_levels: int,
+    depth: int,
+) -> tuple[int, int]:
+    """Take messages from `start` on. Return a `Verdict`, and the message at which the kernel stopped."""
+    for i in range(start, len(m)):
+        code = m[i, CODE]
+        synchronised = book[code, STATUS] == _SYNCHRONISED
+        if m[i, KIND] == _SNAPSHOT:
+            verdict = _take_snapshot(m, i, keys, sizes, book, sides, pool_keys, pool_sizes, max_levels)
+        elif synchronised:
+            verdict = _take_delta(m, i, keys, sizes, book, sides, pool_keys, pool_sizes, max_levels)
+        else:
+            verdict = _HOLD if _in_range(m, i, keys, sizes) else _OUT_OF_RANGE
+        if verdict in (_GROW, _REPLAY):
+            return verdict, i
+        now = book[code, STATUS] == _SYNCHRONISED
+        if verdict != _APPLY:
+            _note(verdict, i, code, book, n, refused, held)
+        if verdict == _APPLY or synchronised != now:
+            emit_top(i, code, now, sides, pool_keys, pool_sizes, depth, n, top, top_row)
+    return _APPLY, len(m)

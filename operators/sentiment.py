@@ -213,7 +213,7 @@ def _check_items(ts: IntArray, score: FloatArray, weight: FloatArray) -> None:
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _add(
     code: int,
     ts_item: int,
@@ -241,7 +241,7 @@ def _add(
     weight[code] += item_weight
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _update_and_sample(
     item_code: CodeArray,
     item_ts: IntArray,

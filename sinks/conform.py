@@ -47,7 +47,7 @@ def conform(schema: Schema, rows: pa.Table | pa.RecordBatch, run_id: str | None 
     extra = feature_names(table) if schema.name == FEATURES.name else ()
     _check_names(schema, table, extra)
     columns = [_column(schema, field, table) for field in schema.fields]
-    columns += [_optional_floats(schema, name, table) for name in extra]
+    columns += [_feature(schema, name, table) for name in extra]
     stored = pa.schema([*(field.arrow for field in schema.fields), *(pa.field(name, pa.float64()) for name in extra)])
     return pa.Table.from_arrays(columns, schema=stored).unify_dictionaries()
 
@@ -72,7 +72,7 @@ def _column(schema: Schema, field: Field, table: pa.Table) -> pa.ChunkedArray:
     if column.type != field.arrow.type:
         column = _cast(schema, field, column)
     if field.kind == "float" and field.nullable:
-        return _optional_floats(schema, field.name, table)
+        return _nan_to_null(column)
     if column.null_count and not field.nullable:
         raise StorageError(
             f"table `{schema.name}`, column `{field.name}`: expected a value in each row, "
@@ -104,13 +104,16 @@ def _check_enum(schema: Schema, field: Field, column: pa.ChunkedArray) -> None:
         )
 
 
-def _optional_floats(schema: Schema, name: str, table: pa.Table) -> pa.ChunkedArray:
+def _feature(schema: Schema, name: str, table: pa.Table) -> pa.ChunkedArray:
     column = table.column(name)
     if column.type != pa.float64():
         raise StorageError(f"table `{schema.name}`, column `{name}`: expected float64, found {column.type}")
-    return pa.chunked_array([_nan_to_null(chunk) for chunk in column.chunks], type=pa.float64())
+    return _nan_to_null(column)
 
 
-def _nan_to_null(chunk: pa.Array) -> pa.Array:
-    values = chunk.to_numpy(zero_copy_only=False)
-    return pa.array(values, from_pandas=True) if np.isnan(values).any() else chunk
+def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in column.chunks:
+        values = chunk.to_numpy(zero_copy_only=False)
+        chunks.append(pa.array(values, from_pandas=True) if np.isnan(values).any() else chunk)
+    return pa.chunked_array(chunks, type=pa.float64())

@@ -150,11 +150,15 @@ class Importer(ABC):
         found = re.search(r"(\d{4})-?(\d{2})(?:-?(\d{2}))?(?!\d)", path.name)
         return "".join(part or "" for part in found.groups()) if found else ""
 
+    def label(self, path: Path) -> str:
+        """Return the name that the source gets from the file."""
+        return path.name
+
     def members(self, path: Path) -> tuple[Path, ...]:
         """Return every file that is read for `path`; together they are the source."""
         return (path,)
 
-    def variant(self, options: ImportOptions) -> str:  # noqa: ARG002
+    def variant(self, options: ImportOptions) -> str:
         """Return what tells two imports of one file apart, empty where a second replaces the first."""
         return ""
 

@@ -78,7 +78,7 @@ class BinanceCsvImporter(Importer):
             for block in line_blocks(stream):
                 if layout is None:
                     layout, header = _layout_of(path, content.kind, block)
-                    block = block[header:]  # noqa: PLW2901
+                    block = block[header:]
                 parsed = parse_block(block, layout) if block else None
                 if parsed is not None:
                     yield _chunk(parsed, content, options, stream.bytes_done)

@@ -43,6 +43,8 @@ _NO_EVENT_TIME: Final = "event time absent: receive time used"
 _TRADE = (dbn.TradeMsg,)
 _QUOTE = (dbn.MBP1Msg, dbn.BBOMsg, dbn.CMBP1Msg, dbn.CBBOMsg)
 _BOOK = (dbn.MBP10Msg,)
+_SAMPLED = (dbn.BBOMsg, dbn.CBBOMsg)
+"""Records of the end of an interval: the time since their event says nothing of the clocks."""
 _CONTROL = (dbn.SystemMsg, dbn.ErrorMsg)
 
 
@@ -179,6 +181,7 @@ def _chunk(topic: str, rows: _Rows, symbols: _Symbols, venue: str, options: Impo
     recv = np.array([_time(record.ts_recv) for record in records], dtype=np.int64)
     event = np.array([_time(record.ts_event) for record in records], dtype=np.int64)
     has_event = event != UNKNOWN_TIME
+    sampled = np.array([isinstance(record, _SAMPLED) for record in records], dtype=np.bool_)
     columns: dict[str, Any] = _BUILDERS[topic](records)
     columns["ts_recv"] = recv
     columns["ts_event"] = np.where(has_event, event, recv)
@@ -199,7 +202,7 @@ def _chunk(topic: str, rows: _Rows, symbols: _Symbols, venue: str, options: Impo
         bad=rows.bad,
         faults=Faults(n_rows),
         repaired=[(_NO_EVENT_TIME, ~has_event)],
-        two_clocks=has_event,
+        two_clocks=has_event & ~sampled,
         tick=options.tick,
     )
 

@@ -78,6 +78,10 @@ class LeanImporter(Importer):
         resolutions = {part.lower() for part in path.parts[-4:-1]} & {"minute", "second", "hour", "daily"}
         return _NAME.fullmatch(path.name) is not None and not resolutions
 
+    def label(self, path: Path) -> str:
+        """Return folder and name: the name alone does not say the instrument."""
+        return f"{path.resolve().parent.name}/{path.name}"
+
     def read(self, path: Path, options: ImportOptions) -> Iterator[Chunk]:
         """Yield the ticks of one file."""
         with open_input(path) as stream:

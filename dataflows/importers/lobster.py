@@ -32,6 +32,7 @@ _EMPTY_LEVEL: Final = 9_999_999_999.0
 _SECOND: Final = 10**9
 _ROWS: Final = 50_000
 """Rows taken from both files at a time; with ten levels some 15 MB of text."""
+_NO_LINES: Final[list[bytes]] = []
 _EXECUTIONS: Final = (4.0, 5.0)
 """Types of an execution of a visible and of a hidden order."""
 _MESSAGE: Final = Layout(
@@ -141,7 +142,7 @@ def _numbered(stream: InputStream) -> Iterator[list[bytes]]:
 
 def _pairs(messages: InputStream, books: InputStream) -> Iterator[_Pair]:
     first = 1
-    for left, right in zip_longest(_numbered(messages), _numbered(books), fillvalue=[]):
+    for left, right in zip_longest(_numbered(messages), _numbered(books), fillvalue=_NO_LINES):
         if len(left) != len(right):
             raise InputError(
                 f"expected as many lines in `{books.path}` as in `{messages.path}`, found {first - 1 + len(right)} "

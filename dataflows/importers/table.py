@@ -15,7 +15,7 @@ import pyarrow as pa
 from dataflows.importers.base import BadRow, Chunk, Importer, ImportOptions
 from dataflows.importers.checks import UNKNOWN_TIME, constant, make_chunk
 from dataflows.importers.table_map import TableMap, load_map
-from dataflows.importers.table_rows import TableRow, table_rows
+from dataflows.importers.table_rows import TableReader, TableRow
 from dataflows.importers.table_values import Converter, converters
 from operators.columns import IntArray
 from schemas.batches import concat_batches, times
@@ -58,21 +58,27 @@ class TableImporter(Importer):
             convert = converters(table)
         except DataError as error:
             raise ConfigError(f"expected a column map in `{options.map}`, found {error.detail}") from error
-        chunks = _chunks(table_rows(path, table), table, convert, options)
+        chunks = _chunks(TableReader(path, table), table, convert, options)
         return iter([_sorted(chunks, path)]) if table.order == "time" else chunks
 
 
 def _chunks(
-    rows: Iterator[TableRow], table: TableMap, convert: dict[str, Converter], options: ImportOptions
+    reader: TableReader, table: TableMap, convert: dict[str, Converter], options: ImportOptions
 ) -> Iterator[Chunk]:
     number = 0
+    rows = reader.rows()
     while taken := list(islice(rows, _CHUNK_ROWS)):
-        yield _chunk(taken, number, table, convert, options)
+        yield _chunk(taken, number, table, convert, options, reader.bytes_done)
         number += len(taken)
 
 
 def _chunk(
-    rows: list[TableRow], before: int, table: TableMap, convert: dict[str, Converter], options: ImportOptions
+    rows: list[TableRow],
+    before: int,
+    table: TableMap,
+    convert: dict[str, Converter],
+    options: ImportOptions,
+    bytes_done: int,
 ) -> Chunk:
     values: list[tuple[Any, ...]] = []
     positions: list[int] = []
@@ -97,7 +103,7 @@ def _chunk(
         columns,
         lambda row: rows[positions[row]].raw,
         n_rows=n_rows,
-        bytes_done=rows[-1].bytes_done,
+        bytes_done=bytes_done,
         positions=np.array(positions, dtype=np.int64),
         bad=bad,
         two_clocks=np.ones(n_rows, dtype=np.bool_) if "ts_recv" in convert else None,

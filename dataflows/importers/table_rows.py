@@ -18,7 +18,7 @@ from dataflows.importers.reading import InputStream, line_blocks, open_input, sp
 from dataflows.importers.table_map import TableMap
 from schemas.errors import InputError
 
-__all__ = ["TableRow", "table_rows"]
+__all__ = ["TableReader", "TableRow"]
 
 _MAX_RECORD_LINES: Final = 64
 """Lines that one quoted CSV record may span: a quote that nobody closes must not swallow the file."""
@@ -38,31 +38,81 @@ class TableRow:
         Column to value, or None.
     error
         Reason where there are no values.
-    bytes_done
-        Bytes of the file read by then.
     """
 
     raw: bytes
     values: dict[str, Any] | None
-    error: str
-    bytes_done: int
+    error: str = ""
 
 
-def table_rows(path: Path, table: TableMap) -> Iterator[TableRow]:
-    """Yield the rows of a file.
+class TableReader:
+    """Reads the rows of one file.
 
-    Raises
-    ------
-    InputError
-        The file is damaged or its format cannot be told.
+    Parameters
+    ----------
+    path
+        The file.
+    table
+        Its column map.
+
+    Attributes
+    ----------
+    bytes_done
+        Bytes of the file read so far.
     """
-    kind = table.format or _kind_of(path)
-    if kind == "parquet":
-        yield from _parquet_rows(path, table)
-        return
-    with open_input(path) as stream:
-        lines = _lines(stream)
-        yield from _json_rows(stream, lines) if kind == "jsonl" else _csv_rows(stream, lines, table)
+
+    def __init__(self, path: Path, table: TableMap) -> None:
+        self._path = path
+        self._table = table
+        self.bytes_done = 0
+
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows in file order.
+
+        Raises
+        ------
+        InputError
+            The file is damaged, has not the columns of the map, or its format cannot be told.
+        """
+        kind = self._table.format or _kind_of(self._path)
+        if kind == "parquet":
+            yield from self._parquet_rows()
+            return
+        with open_input(self._path) as stream:
+            lines = self._lines(stream)
+            yield from _json_rows(lines) if kind == "jsonl" else _csv_rows(self._path, lines, self._table)
+
+    def _lines(self, stream: InputStream) -> Iterator[bytes]:
+        for block in line_blocks(stream):
+            self.bytes_done = stream.bytes_done
+            yield from split_lines(block)
+
+    def _parquet_rows(self) -> Iterator[TableRow]:
+        path = self._path
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"expected a Parquet file at `{path}`, found none ({error}); fetch the file again"
+            ) from error
+        size = path.stat().st_size
+        with file:
+            _require_columns(path, file.schema_arrow.names, self._table)
+            total = max(file.metadata.num_rows, 1)
+            done = 0
+            plain = _plain_columns(path, file.schema_arrow, self._table)
+            try:
+                for batch in file.iter_batches(_PARQUET_ROWS):
+                    done += batch.num_rows
+                    self.bytes_done = size * done // total
+                    columns = {name: plain(name, batch.column(name)).to_pylist() for name in batch.schema.names}
+                    for values in zip(*columns.values(), strict=True):
+                        row = dict(zip(columns, values, strict=True))
+                        yield TableRow(_json(row), row)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise InputError(
+                    f"expected `{path}` to be whole, found it damaged ({error}); fetch it again"
+                ) from error
 
 
 def _kind_of(path: Path) -> str:
@@ -73,37 +123,33 @@ def _kind_of(path: Path) -> str:
         if suffix in _SUFFIXES:
             return _SUFFIXES[suffix]
     raise InputError(
-        f"expected a file named `.csv`, `.jsonl` or `.parquet`, found `{path.name}`; name the `format` in the column map"
+        f"expected a file named `.csv`, `.jsonl` or `.parquet`, found `{path.name}`; "
+        "name the `format` in the column map"
     )
 
 
-def _lines(stream: InputStream) -> Iterator[bytes]:
-    for block in line_blocks(stream):
-        yield from split_lines(block)
-
-
-def _json_rows(stream: InputStream, lines: Iterator[bytes]) -> Iterator[TableRow]:
+def _json_rows(lines: Iterator[bytes]) -> Iterator[TableRow]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     for line in lines:
         try:
-            yield TableRow(line, decoder.decode(line), "", stream.bytes_done)
+            yield TableRow(line, decoder.decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            yield TableRow(line, None, "malformed: expected a JSON object", stream.bytes_done)
+            yield TableRow(line, None, "malformed: expected a JSON object")
 
 
-def _csv_rows(stream: InputStream, lines: Iterator[bytes], table: TableMap) -> Iterator[TableRow]:
+def _csv_rows(path: Path, lines: Iterator[bytes], table: TableMap) -> Iterator[TableRow]:
     source = _Lines(lines)
     columns = list(table.columns)
     while (record := source.next_record(table.delimiter)) is not None:
         raw, fields = record
         if not columns:
-            columns = _header(stream.path, fields, table)
+            columns = _header(path, fields, table)
         elif fields is None:
-            yield TableRow(raw, None, "malformed: expected CSV in UTF-8", stream.bytes_done)
+            yield TableRow(raw, None, "malformed: expected CSV in UTF-8")
         elif len(fields) != len(columns):
-            yield TableRow(raw, None, f"malformed: expected {len(columns)} fields", stream.bytes_done)
+            yield TableRow(raw, None, f"malformed: expected {len(columns)} fields")
         else:
-            yield TableRow(raw, dict(zip(columns, fields, strict=True)), "", stream.bytes_done)
+            yield TableRow(raw, dict(zip(columns, fields, strict=True)))
 
 
 def _header(path: Path, fields: list[str] | None, table: TableMap) -> list[str]:
@@ -163,28 +209,6 @@ def _parse_csv(lines: list[bytes], delimiter: str) -> tuple[list[str] | None, bo
     return fields, False
 
 
-def _parquet_rows(path: Path, table: TableMap) -> Iterator[TableRow]:
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"expected a Parquet file at `{path}`, found none ({error}); fetch the file again") from error
-    size = path.stat().st_size
-    with file:
-        _require_columns(path, file.schema_arrow.names, table)
-        total = max(file.metadata.num_rows, 1)
-        done = 0
-        plain = _plain_columns(path, file.schema_arrow, table)
-        try:
-            for batch in file.iter_batches(_PARQUET_ROWS):
-                done += batch.num_rows
-                columns = {name: plain(name, batch.column(name)).to_pylist() for name in batch.schema.names}
-                for values in zip(*columns.values(), strict=True):
-                    row = dict(zip(columns, values, strict=True))
-                    yield TableRow(_json(row), row, "", size * done // total)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"expected `{path}` to be whole, found it damaged ({error}); fetch it again") from error
-
-
 def _json(row: dict[str, Any]) -> bytes:
     return msgspec.json.encode(row, enc_hook=str)
 
@@ -201,7 +225,8 @@ def _plain_columns(path: Path, schema: pa.Schema, table: TableMap) -> Callable[[
     for field in schema:
         if field.name in zones and pa.types.is_timestamp(field.type) and not (field.type.tz or zones[field.name]):
             raise InputError(
-                f"expected a zone for the column `{field.name}` of `{path}`, found times without; name the `zone` in the map"
+                f"expected a zone for the column `{field.name}` of `{path}`, found times without; "
+                "name the `zone` in the column map"
             )
 
     def plain(name: str, column: pa.Array) -> pa.Array:

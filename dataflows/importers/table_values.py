@@ -40,7 +40,7 @@ def _converter(field: Field, rule: FieldRule) -> Converter:
 
     def value_of(row: Row, number: int) -> Any:
         value = fetch(row, number)
-        if value is None or value != value or (isinstance(value, str) and value in missing):  # noqa: PLR0124
+        if value is None or value != value or (isinstance(value, str) and value in missing):
             if field.nullable:
                 return None
             raise DataError("missing_field", f"expected a `{field.name}`")

@@ -16,25 +16,22 @@ import pyarrow as pa
 
 from sinks.store import Store
 
-__all__ = ["Queries", "Scope", "Series"]
+__all__ = ["Queries", "Row", "Series"]
 
 _TEXT: Final = 2_000
 """Bytes of a free text that are fetched: more than any page shows of it."""
+_PAIRS: Final = 32
+"""Inputs and thresholds of a signal that are fetched."""
+_GROUPS: Final = 200
+"""Groups of refused or late records that are fetched; the vocabulary of reasons is smaller."""
 _NS: Final = "toUnixTimestamp64Nano"
 _SIGNAL: Final = f"""signal_id, instrument_id, {_NS}(ts) AS ts, strategy, toString(direction) AS direction,
     toString(intent) AS intent, confidence, price, substring(reason, 1, {_TEXT}) AS reason,
-    mapApply((k, v) -> (substring(k, 1, {_TEXT}), v), mapFilter((k, v) -> true, inputs)) AS inputs,
-    mapApply((k, v) -> (substring(k, 1, {_TEXT}), v), thresholds) AS thresholds"""
+    arraySlice(mapKeys(inputs), 1, {_PAIRS}) AS input_names, arraySlice(mapValues(inputs), 1, {_PAIRS}) AS input_values,
+    arraySlice(mapKeys(thresholds), 1, {_PAIRS}) AS threshold_names,
+    arraySlice(mapValues(thresholds), 1, {_PAIRS}) AS threshold_values"""
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The run, and the bar length that is plotted; both None-free once the run has rows."""
-
-    run_id: str
-    interval_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +191,12 @@ class Queries:
             ORDER BY signals DESC, strategy LIMIT {{limit:UInt32}}"""
         return self._records(sql, limit=limit)
 
-    def signals_over_time(self, low: int, width: int) -> list[Row]:
+    def signals_over_time(self, strategies: Sequence[str], low: int, width: int) -> list[Row]:
         """Return signals by `strategy` and `bucket` of time: `n`, counted from `low` in steps of `width` ns."""
         sql = f"""SELECT strategy, intDiv({_NS}(ts) - {{low:Int64}}, {{width:Int64}}) AS bucket, count() AS n
-            FROM signals WHERE run_id = {{run:String}} GROUP BY strategy, bucket ORDER BY strategy, bucket"""
-        return self._records(sql, low=low, width=width)
+            FROM signals WHERE run_id = {{run:String}} AND strategy IN {{strategies:Array(String)}}
+            GROUP BY strategy, bucket ORDER BY strategy, bucket"""
+        return self._records(sql, strategies=list(strategies), low=low, width=width)
 
     def feature_sample(self, features: Sequence[str], interval_ns: int, instrument: str, rows: int) -> pa.Table:
         """Return about `rows` feature rows of an instrument, `t` and `c0`, `c1`, ..., chosen by a hash of their time."""
@@ -233,7 +231,7 @@ class Queries:
         """Return stored dead letters by `topic` and `reason`: `n`."""
         return self._records(
             "SELECT topic, reason, count() AS n FROM dead_letters WHERE run_id = {run:String} "
-            "GROUP BY topic, reason ORDER BY n DESC, topic, reason"
+            f"GROUP BY topic, reason ORDER BY n DESC, topic, reason LIMIT {_GROUPS}"
         )
 
     def refused_examples(self, limit: int, payload: int) -> list[Row]:
@@ -249,7 +247,7 @@ class Queries:
         return self._records(
             f"SELECT topic, reason, interval_ns, count() AS n, toFloat64(quantileExact(0.5)({_NS}(ts_recv) - "
             f"{_NS}(ts_event))) AS delay FROM late_events WHERE run_id = {{run:String}} "
-            "GROUP BY topic, reason, interval_ns ORDER BY n DESC, topic, reason, interval_ns"
+            f"GROUP BY topic, reason, interval_ns ORDER BY n DESC, topic, reason, interval_ns LIMIT {_GROUPS}"
         )
 
     def late_records(self) -> int:

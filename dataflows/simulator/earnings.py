@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from dataflows.simulator.config import STEP_NS, SimulatorConfig
 from dataflows.simulator.latent import Drift
 from dataflows.simulator.streams import random_stream

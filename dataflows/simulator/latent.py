@@ -75,7 +75,7 @@ class LatentSlice:
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _autoregression(values: Any, last: Any, decay: float) -> None:
-    """Turn shocks, shape `(steps, n)`, into $x_t = a x_{t-1} + \\epsilon_t$ in place; `last` is carried on."""
+    r"""Turn shocks, shape `(steps, n)`, into $x_t = a x_{t-1} + \epsilon_t$ in place; `last` is carried on."""
     for t in range(values.shape[0]):
         for i in range(values.shape[1]):
             values[t, i] += decay * last[i]
@@ -105,7 +105,7 @@ class LatentPrices:
         self.sector_beta = draw.uniform(0.3, 0.5, n)
         self.own_beta = np.sqrt(1 - self.market_beta**2 - self.sector_beta**2)
         self.sector = np.arange(n) % config.sectors
-        self.first_price = np.round(np.exp(draw.uniform(np.log(20), np.log(200), n)), 2)
+        self.first_price = np.exp(draw.uniform(np.log(20), np.log(200), n)).round(2)
         self.hedge_ratio = np.round(draw.uniform(0.5, 1.5, config.n_pairs), 2)
         self.driver = np.arange(n)
         """instrument whose shocks move each instrument: itself, or the first leg of its pair"""

@@ -118,9 +118,7 @@ def plan_social(config: SimulatorConfig) -> Stories:
     return Stories(ts[order], instrument[order], sentiment[order], order < n_people, columns)
 
 
-def _bursts(
-    config: SimulatorConfig, draw: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _bursts(config: SimulatorConfig, draw: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     length = config.n_steps * STEP_NS
     burst = min(_BURST_NS, length)
     first = draw.integers(0, max(length - burst, 1), config.bot_bursts)

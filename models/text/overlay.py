@@ -115,7 +115,7 @@ _PHRASES_BY_VALENCE: Final[dict[float, str]] = {
         war chest, fair value, fair isaac, profit and loss, poison pill, debt offering, debt securities, strike price,
         big short, rise of, fall of, this fall, in fall, hits shelves, black friday, defined benefit, winners and
         losers, capital gains, advance auto parts, fine art, fine dining, merger of equals, interest expense,
-        bull case, bear case, quiet period, hedge fund
+        bull case, bear case, quiet period, hedge fund, ex dividend, dividend date
     """,
     -1.5: """
         misses deadline, weak demand, soft demand, soft sales, slowing growth, higher costs, rising costs, cost

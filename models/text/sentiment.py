@@ -26,8 +26,8 @@ MAX_CHARACTERS: Final = 2_000
 CACHED_TEXTS: Final = 4_096
 """One item names several instruments, and agencies repeat headlines: minutes of news, a few megabytes."""
 _RULES_VERSION: Final = 1
-_GAP: Final = 3
-"""Most words between a verb and its object: "cuts its full-year guidance"."""
+_GAP: Final = 4
+"""Most words between a verb and its object: "beats Wall Street's second-quarter estimates"."""
 
 _NOISE: Final = re.compile(r"https?://\S+|www\.\S+|[$@][A-Za-z_]\w*|&\w+;")
 _HYPHEN: Final = re.compile(r"(?<=\w)[-\u2010-\u2015/](?=[A-Za-z])")
@@ -144,13 +144,12 @@ class FinanceSentiment:
 
 def _token(*words: str) -> str:
     """Return a word that no text holds, to stand for a phrase."""
-    return f"\u2060{'_'.join(words)}"
+    return f"\u2060{'_'.join(words)}\u2060"
 
 
 def _key(word: str) -> str:
     """Return the form in which a word is looked up."""
-    key = word.strip(_EDGES).lower()
-    return "#" if _NUMBER.fullmatch(key) else key
+    return word.strip(_EDGES).lower()
 
 
 def _index_phrases() -> dict[str, list[tuple[tuple[str, ...], str]]]:
@@ -187,9 +186,14 @@ def _join_phrases(words: list[str]) -> list[str]:
 
 def _phrase_at(keys: list[str], at: int) -> tuple[str, int] | None:
     for phrase, replacement in _BY_FIRST_WORD.get(keys[at], ()):
-        if tuple(keys[at : at + len(phrase)]) == phrase:
+        stretch = keys[at : at + len(phrase)]
+        if len(stretch) == len(phrase) and all(map(_fits, stretch, phrase)):
             return replacement, len(phrase)
     return None
+
+
+def _fits(key: str, part: str) -> bool:
+    return key == part or (part == "#" and _NUMBER.fullmatch(key) is not None)
 
 
 def _pattern_at(words: list[str], keys: list[str], at: int) -> tuple[str, int] | None:

@@ -96,9 +96,7 @@ def test_close_twice_does_nothing_and_later_use_is_refused(store: Store) -> None
         store.run_ids()
 
 
-def test_read_only_store_refuses_to_write(
-    store: Store, store_folder: Path, bar_rows: Callable[..., pa.Table]
-) -> None:
+def test_read_only_store_refuses_to_write(store: Store, store_folder: Path, bar_rows: Callable[..., pa.Table]) -> None:
     store.insert("bars", bar_rows(2))
     store.close()
     with Store.open(str(store_folder), read_only=True) as reader:

@@ -55,9 +55,7 @@ def test_dead_letter_keeps_its_bytes_time_and_missing_instrument(store: Store) -
 
 def test_signal_keeps_maps_and_enumerations(store: Store, signal_rows: Rows) -> None:
     inputs = [[("rsi", 71.5), ("atr", -0.0), ("z", NAN)], []]
-    store.insert(
-        "signals", signal_rows([1, 2], direction=np.array([1, -1], np.int8), intent=[3, 2], inputs=inputs)
-    )
+    store.insert("signals", signal_rows([1, 2], direction=np.array([1, -1], np.int8), intent=[3, 2], inputs=inputs))
     found = store.connection.rows("SELECT direction, intent, inputs FROM signals ORDER BY ts")
     assert [row[:2] for row in found] == [("long", "reduce"), ("short", "exit")]
     assert found[0][2].keys() == {"rsi", "atr", "z"}

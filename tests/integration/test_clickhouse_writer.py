@@ -36,9 +36,7 @@ def test_rows_are_stored_after_flush_in_few_inserts(store: Store, bar_rows: Rows
 
 def test_small_batches_wait_until_they_are_old(store: Store, bar_rows: Rows) -> None:
     now = [0.0]
-    with BufferedWriter(
-        store, max_age=timedelta(seconds=5), background=False, clock=lambda: now[0]
-    ) as writer:
+    with BufferedWriter(store, max_age=timedelta(seconds=5), background=False, clock=lambda: now[0]) as writer:
         writer.write("bars", bar_rows(10))
         now[0] = 4.9
         writer.write("bars", bar_rows(10, first=10))

@@ -1,0 +1,61 @@
+"""This graph on an archive, exactly as the product's replay runs it: embedded ClickHouse, recovery on."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataflows.replay import Replay, replay
+from dataflows.runs import RunResult
+from schemas.enums import RunStatus
+from sinks.archive import Archive
+from sinks.store import Store
+
+__all__ = ["RUN_ID", "Measured", "run"]
+
+RUN_ID = "benchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of the graph.
+
+    Parameters
+    ----------
+    result
+        What the replay accounted for.
+    seconds
+        From the call to its return: source, graph, inserts, last flush and the accounting queries.
+    open_seconds
+        Opening the database before it.
+    """
+
+    result: RunResult
+    seconds: float
+    open_seconds: float
+
+
+def run(archive: Path, out: Path, *, workers: int) -> Measured:
+    """Replay the archive into a new database in `out` and check that no record is unaccounted for.
+
+    Raises
+    ------
+    RuntimeError
+        The replay did not complete, or lost or doubled a record.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    before = time.perf_counter()
+    with Store.open(str(out / "database")) as store:
+        job = Replay(Archive.open(archive), RUN_ID, workers=workers, recovery=out / "recovery")
+        started = time.perf_counter()
+        result = replay(job, store)
+        seconds = time.perf_counter() - started
+    if result.status is not RunStatus.COMPLETE or result.unaccounted():
+        raise RuntimeError(
+            f"expected a complete run that accounts for every record, found {result.status.name} with "
+            f"{result.unaccounted()}; the figures of such a run mean nothing"
+        )
+    return Measured(result, seconds, started - before)
