@@ -2,7 +2,8 @@
 
 It reads the same Parquet files with projection pushdown, uses both cores through Polars' own threads, takes
 decisions only from records that arrived strictly before them, and writes bars, features and signals to
-Parquet. Formulas and parameters are the defaults of `dataflows.settings`; nothing of `operators` is used.
+Parquet. The four inputs are collected together, so that Polars works on one while Python scores the texts of
+another. Formulas and parameters are the defaults of `dataflows.settings`; nothing of `operators` is used.
 
 What it leaves out, in its favour: admission checks, duplicate detection, dead letters, the code that says why
 a value is missing, signal ids, and snapshots to resume from.
@@ -61,17 +62,18 @@ def run(archive: Path, out: Path) -> PolarsResult:
         stages[stage] = now - started
         started = now
 
-    bars = _bars(_scan(archive, "trades")).collect()
-    lap("bars")
-    quotes = _quotes(_scan(archive, "quotes")).collect()
-    lap("quotes")
+    scorer = FinanceSentiment()
+    texts = [_scored(_scan(archive, topic), text, scorer) for topic, text in _TEXT.items()]
+    inputs = [_bars(_scan(archive, "trades")), _quotes(_scan(archive, "quotes")), *texts]
+    bars, quotes, *items = pl.collect_all(inputs)
+    lap("inputs")
     features = _bar_features(bars.lazy()).collect()
     lap("bar features")
     features = _book_features(features, quotes)
     lap("book features at bars")
-    for topic in _TEXT:
-        features = _sentiment(features, _scored(archive, topic), topic)
-    lap("text")
+    for topic, scored in zip(_TEXT, items, strict=True):
+        features = _sentiment(features, scored, topic)
+    lap("sentiment at bars")
     found = signals(features, quotes)
     lap("signals")
     out.mkdir(parents=True, exist_ok=True)
@@ -222,15 +224,17 @@ def _book_features(features: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def _scored(archive: Path, topic: str) -> pl.DataFrame:
+def _scored(items: pl.LazyFrame, text: str, scorer: FinanceSentiment) -> pl.LazyFrame:
     """Items of a topic in arrival order, each distinct text scored once."""
-    scorer = FinanceSentiment()
-    text = _TEXT[topic]
-    items = _scan(archive, topic).select("instrument_id", pl.col("ts_recv").alias("ts_item"), text).collect()
-    scores = items.select(pl.col(text).unique()).with_columns(
+    scores = items.select(text).unique().with_columns(
         score=pl.col(text).map_elements(scorer.score, return_dtype=pl.Float64)
     )
-    return items.join(scores, on=text, how="left", maintain_order="left").filter(pl.col("score").is_not_nan())
+    return (
+        items.select("instrument_id", pl.col("ts_recv").alias("ts_item"), text)
+        .join(scores, on=text, how="left", maintain_order="left")
+        .filter(pl.col("score").is_not_nan())
+        .drop(text)
+    )
 
 
 def _sentiment(features: pl.DataFrame, items: pl.DataFrame, topic: str) -> pl.DataFrame:

@@ -27,10 +27,11 @@ from sinks.archive import Archive, ArchiveWriter
 __all__ = ["BARS_ONLY", "CACHE", "FULL", "SMOKE", "Workload", "archive_of", "generate"]
 
 CACHE: Final = Path(__file__).resolve().parent.parent / ".benchmark-cache"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised with every change of what a workload holds: older caches are left alone and not used."""
 _START: Final = 1_704_205_800 * 10**9
 """2024-01-02 14:30 UTC"""
+_MINUTE: Final = 60 * 10**9
 _TICK: Final = 0.01
 _LOT: Final = 100.0
 _CHUNK: Final = 131_072
@@ -131,7 +132,7 @@ def generate(workload: Workload) -> dict[str, Columns]:
     rows = [np.flatnonzero(topic == index) for index in range(4)]
     return {
         "quotes": common(rows[0]) | _quotes(rng, bid[rows[0]]),
-        "trades": common(rows[1]) | _trades(rng, bid[rows[1]], instrument[rows[1]]),
+        "trades": _late(rng, common(rows[1])) | _trades(rng, bid[rows[1]], instrument[rows[1]], ts_recv[rows[1]]),
         "news": common(rows[2]) | _news(rng, len(rows[2])),
         "social": common(rows[3]) | _social(rng, len(rows[3])),
     }
@@ -174,8 +175,22 @@ def _quotes(rng: np.random.Generator, bid: npt.NDArray[np.int64]) -> Columns:
     }
 
 
-def _trades(rng: np.random.Generator, bid: npt.NDArray[np.int64], instrument: npt.NDArray[np.int32]) -> Columns:
+def _late(rng: np.random.Generator, columns: Columns) -> Columns:
+    """Move the event time of a few records seconds back."""
+    late = rng.random(len(columns["ts_event"])) < 1 / 5000
+    delay = (late * rng.uniform(0.5e9, 5e9, size=len(late))).astype(np.int64)
+    return columns | {"ts_event": columns["ts_event"] - delay}
+
+
+def _trades(
+    rng: np.random.Generator,
+    bid: npt.NDArray[np.int64],
+    instrument: npt.NDArray[np.int32],
+    ts_recv: npt.NDArray[np.int64],
+) -> Columns:
     n = len(bid)
+    minute = (ts_recv - _START) // _MINUTE
+    burst = rng.lognormal(0.0, 0.5, size=(int(instrument.max(initial=0)) + 1, int(minute.max(initial=0)) + 1))
     side = rng.choice(np.array([-1, 1], dtype=np.int8), size=n)
     order = np.argsort(instrument, kind="stable")
     ordered = instrument[order]
@@ -183,7 +198,7 @@ def _trades(rng: np.random.Generator, bid: npt.NDArray[np.int64], instrument: np
     trade_id[order] = np.arange(n) - np.searchsorted(ordered, ordered)
     return {
         "price": np.round((bid + (side > 0)) * _TICK, 2),
-        "size": np.ceil(rng.gamma(1.5, 60.0, size=n)),
+        "size": np.ceil(rng.gamma(1.5, 60.0, size=n) * burst[instrument, minute]),
         "side": side,
         "trade_id": trade_id,
     }

@@ -50,21 +50,31 @@ def _find(keys: Any, first: int, end: int, wanted: float) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _shift_up(values: Any, start: int, end: int) -> None:
+    for position in range(end, start, -1):
+        values[position] = values[position - 1]
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def _shift_down(values: Any, start: int, end: int) -> None:
+    for position in range(start, end):
+        values[position] = values[position + 1]
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
 def _insert(keys: Any, sizes: Any, sides: Any, side: int, at: int, key: float, size: float, max_levels: int) -> int:
     """Put a level before position `at`; at the cap the worst level goes. Return how many went."""
     first, used = sides[side, START], sides[side, USED]
     if used < max_levels:
-        for position in range(first + used, at, -1):
-            keys[position] = keys[position - 1]
-            sizes[position] = sizes[position - 1]
+        _shift_up(keys, at, first + used)
+        _shift_up(sizes, at, first + used)
         keys[at] = key
         sizes[at] = size
         sides[side, USED] = used + 1
         return 0
     if at > first:
-        for position in range(first, at - 1):
-            keys[position] = keys[position + 1]
-            sizes[position] = sizes[position + 1]
+        _shift_down(keys, first, at - 1)
+        _shift_down(sizes, first, at - 1)
         keys[at - 1] = key
         sizes[at - 1] = size
     return 1
@@ -80,9 +90,8 @@ def set_level(keys: Any, sizes: Any, sides: Any, side: int, key: float, size: fl
         if size > 0.0:
             sizes[at] = size
             return 0
-        for position in range(at, end - 1):
-            keys[position] = keys[position + 1]
-            sizes[position] = sizes[position + 1]
+        _shift_down(keys, at, end - 1)
+        _shift_down(sizes, at, end - 1)
         sides[side, USED] = end - 1 - first
         return 0
     if size > 0.0:

@@ -49,7 +49,7 @@ class SentimentState:
     instrument's first item both outputs are missing with `NO_INPUT`, and while the intensity is below
     `min_weight` with `STALE`. Sums are decayed from item to item, never at a decision, so the results do not
     depend on when, or whether, anyone looked. An item and a decision at the same nanosecond do not meet,
-    whichever call brought them. About 10 ns an item or decision.
+    whichever call brought them. About 40 ns an item or decision.
 
     Examples
     --------

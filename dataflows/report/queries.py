@@ -86,7 +86,9 @@ class Queries:
             "WHERE run_id = {run:String}"
             for table in ("bars", "features", "signals")
         )
-        row = self._records(f"SELECT minIf(low, n > 0) AS low, maxIf(high, n > 0) AS high, sum(n) AS n FROM ({parts})")[0]
+        row = self._records(f"SELECT minIf(low, n > 0) AS low, maxIf(high, n > 0) AS high, sum(n) AS n FROM ({parts})")[
+            0
+        ]
         return (int(row["low"]), int(row["high"])) if row["n"] else None
 
     def instrument_total(self) -> int:
@@ -139,7 +141,9 @@ class Queries:
             "AND instrument_id = {instrument:String}"
         )
         given = {"interval": interval_ns, "instrument": instrument}
-        bounds = self._records(f"SELECT count() AS n, min({_NS}(ts)) AS low, max({_NS}(ts)) AS high {where}", **given)[0]
+        bounds = self._records(f"SELECT count() AS n, min({_NS}(ts)) AS low, max({_NS}(ts)) AS high {where}", **given)[
+            0
+        ]
         if not columns or not bounds["n"]:
             return {}
         names = [f"c{position}" for position in range(len(columns))]

@@ -29,7 +29,7 @@ __all__ = [
     "visible",
 ]
 
-NO_VALUE: Final = "–"  # noqa: RUF001
+NO_VALUE: Final = "—"
 """Stands for a value that is not there."""
 _SCRIPT_ESCAPES: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -71,7 +71,7 @@ def plot_text(text: str) -> str:
 
 
 def json_block(content: Any) -> Markup:
-    """Return JSON that is safe inside a `script` element, whatever text it holds.
+    r"""Return JSON that is safe inside a `script` element, whatever text it holds.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def json_block(content: Any) -> Markup:
     Examples
     --------
     >>> str(json_block({"text": "</script>"}))
-    '{"text":"\\\\u003c/script\\\\u003e"}'
+    '{"text":"\\u003c/script\\u003e"}'
     """
     return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_SCRIPT_ESCAPES))
 
@@ -104,7 +104,7 @@ def count(value: int | None) -> str:
     Examples
     --------
     >>> count(1234567), count(None)
-    ('1,234,567', '–')
+    ('1,234,567', '—')
     """
     return NO_VALUE if value is None else f"{value:,}"
 
@@ -115,7 +115,7 @@ def number(value: float | None, digits: int = 6) -> str:
     Examples
     --------
     >>> number(61234.5678), number(0.5), number(float("nan"))
-    ('61,234.6', '0.5', '–')
+    ('61,234.6', '0.5', '—')
     """
     if value is None or not math.isfinite(value):
         return NO_VALUE
@@ -156,7 +156,7 @@ def duration(nanoseconds: int) -> str:
     if seconds < 60:
         return format_duration(nanoseconds)
     units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-    parts = []
+    parts: list[str] = []
     for unit, length in units:
         value, seconds = divmod(seconds, length)
         if value or parts:

@@ -119,7 +119,7 @@ class FaultPlan:
 
     def _moments(self, count: int, first: float, last: float) -> IntArray:
         length = self._config.n_steps * STEP_NS
-        drawn = self._draw.uniform(first, last, count) * length
+        drawn = self._draw.uniform(min(first, last), last, count) * length
         return np.asarray(self._config.start_ns + np.sort(drawn.astype(np.int64)))
 
     def _by_instrument(self, ts: IntArray, choices: int) -> IntArray:

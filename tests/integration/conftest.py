@@ -59,7 +59,7 @@ def bar_rows() -> Callable[..., pa.Table]:
             "ts_start": start,
             "ts_end": start + 10**9,
             "ts": start + 10**9,
-            **{name: price for name in ("open", "high", "low", "close", "vwap", "notional")},
+            **dict.fromkeys(("open", "high", "low", "close", "vwap", "notional"), price),
             "volume": constant,
             "trade_count": np.ones(n_rows, dtype=np.int64),
             "buy_volume": constant,

@@ -46,7 +46,7 @@ def test_open_folder_with_other_things_is_refused_and_left_alone(tmp_path: Path)
 
 def test_open_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("words")
-    with pytest.raises(InputError, match="expected a folder at .*, found a file"):
+    with pytest.raises(InputError, match=r"expected a folder at .*, found a file"):
         Store.open(str(tmp_path / "thesis.txt"))
 
 
@@ -92,7 +92,7 @@ def test_open_another_folder_after_closing_works_in_one_process(
 def test_close_twice_does_nothing_and_later_use_is_refused(store: Store) -> None:
     store.close()
     store.close()
-    with pytest.raises(StorageError, match="expected an open database .*, found it closed"):
+    with pytest.raises(StorageError, match=r"expected an open database .*, found it closed"):
         store.run_ids()
 
 

@@ -41,7 +41,7 @@ def test_server_store_does_what_the_embedded_one_does(
         out = io.BytesIO()
         run_query(store, "SELECT a FROM features ORDER BY ts", "json", out=out)
         assert json.loads(out.getvalue()) == [{"a": 1.0}, {"a": None}]
-        with pytest.raises(StorageError, match="READONLY|readonly"):
+        with pytest.raises(StorageError, match=r"(?i)readonly"):
             run_query(store, "SELECT * FROM url('http://127.0.0.1:9/', 'LineAsString')", out=out)
 
 
@@ -49,7 +49,7 @@ def test_two_clients_share_a_server_and_its_migrations(http_clickhouse: Any, bar
     with Store.open(http_clickhouse.url) as one, Store.open(http_clickhouse.url, read_only=True) as two:
         one.insert("bars", bar_rows(5))
         assert two.digest("run") == one.digest("run")
-        with pytest.raises(StorageError, match="(?i)readonly"):
+        with pytest.raises(StorageError, match=r"(?i)readonly"):
             two.insert("bars", bar_rows(5))
 
 
@@ -78,7 +78,7 @@ def test_permanent_failure_is_raised_at_once(http_clickhouse: Any, bar_rows: Row
     with Store.open(http_clickhouse.url) as store:
         before = http_clickhouse.inserts
         http_clickhouse.faults[:] = [(500, 60)]
-        with pytest.raises(StorageError, match="bars_data.*out of order") as found:
+        with pytest.raises(StorageError, match=r"bars_data.*out of order") as found:
             store.insert("bars", bar_rows(5))
         assert http_clickhouse.inserts == before + 1
     assert "gave up" not in str(found.value)
@@ -89,6 +89,6 @@ def test_password_is_in_no_message(http_clickhouse: Any) -> None:
     with Store.open(http_clickhouse.url) as store:
         assert right not in store.location
         assert right not in repr(store.connection.location)
-    with pytest.raises(StorageError, match="AUTHENTICATION_FAILED|wrong") as found:
+    with pytest.raises(StorageError, match=r"AUTHENTICATION_FAILED") as found:
         Store.open(http_clickhouse.url.replace(right, "other-word"))
     assert "other-word" not in str(found.value)

@@ -136,7 +136,7 @@ def test_enumeration_outside_its_vocabulary_is_refused(store: Store, signal_rows
 
 
 def test_unknown_table_is_refused(store: Store, bar_rows: Rows) -> None:
-    with pytest.raises(StorageError, match="expected a table among bars, .*, found `candles`"):
+    with pytest.raises(StorageError, match=r"expected a table among bars, .*, found `candles`"):
         store.insert("candles", bar_rows(1))
 
 

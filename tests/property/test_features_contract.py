@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_values_do_not_depend_on_the_cuts(cls: type[BarFeature], bars: BarColumn
     whole = _make(cls).update(bars)
     feature = _make(cls)
     edges = [0, *sorted(min(cut, len(bars)) for cut in cuts), len(bars)]
-    parts = [feature.update(bars.take(np.arange(a, b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [feature.update(bars.take(np.arange(a, b))) for a, b in itertools.pairwise(edges)]
     _equal((np.concatenate([v for v, _ in parts]), np.concatenate([m for _, m in parts])), whole)
 
 

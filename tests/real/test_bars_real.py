@@ -22,7 +22,7 @@ _DAYS = ("20131007", "20131008", "20131009", "20131010", "20131011")
 _SECOND = 10**9
 _INTERVALS = (_SECOND, 10 * _SECOND, 60 * _SECOND, 300 * _SECOND)
 _GRACE = _SECOND
-_N_TRADES = 2_461_050
+_N_TRADES = 2_461_080
 _FIRST_GROUP = np.int64(-1)
 
 
@@ -38,9 +38,9 @@ class Ticks:
 
 
 def _read(folder: Path, code: int, day: str) -> pd.DataFrame:
-    with zipfile.ZipFile(folder / "lean_ticks" / "tick" / _SYMBOLS[code] / f"{day}_trade.zip") as archive:
-        with archive.open(archive.namelist()[0]) as file:
-            ticks = pd.read_csv(file, header=None, usecols=[0, 1, 2], names=["ms", "price", "size"], dtype="int64")
+    path = folder / "lean_ticks" / "tick" / _SYMBOLS[code] / f"{day}_trade.zip"
+    with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
+        ticks = pd.read_csv(file, header=None, usecols=[0, 1, 2], names=["ms", "price", "size"], dtype="int64")
     midnight = pd.Timestamp(day, tz="America/New_York").value
     return ticks.assign(code=code, ts=midnight + ticks["ms"] * 1_000_000)
 
