@@ -161,8 +161,9 @@ class BarState:
 
     def reset(self, codes: CodeArray) -> None:
         """Forget these instruments, with their open bars."""
+        codes = np.unique(codes)
+        self._n_open -= int((self._state["start"][codes] != _NONE).sum())
         self._state.reset(codes)
-        self._refresh()
 
     def snapshot(self, n_rows: int) -> dict[str, Any]:
         """Return the first rows as plain values, copied."""
@@ -233,7 +234,7 @@ class BarState:
             )  # fmt: skip
             self._n_open += opened
         self._frontier = max(self._frontier, frontier)
-        limits = frontier - self._intervals - self.grace_ns
+        limits = max(frontier, -_TIME_LIMIT) - self._intervals - self.grace_ns
         if (self._next <= limits).any():
             n_out = _close(limits, self._offset, *ring, self._next, keys, sums, n_out)
         self._n_open -= n_out

@@ -14,6 +14,7 @@ from operators.book_sync import (
     BOOK_COLUMNS,
     DROPPED,
     HELD,
+    HOLDS,
     STATUS,
     BookRefusal,
     BookStatus,
@@ -49,44 +50,40 @@ class BookUpdate:
     """index of the message whose arrival decided each refusal; -1 where none did (`flush`, `reset`)"""
 
 
-class _Events:
-    """Output of one call, gathered over the runs of the kernel."""
+class _Rejected:
+    """Refusals of one call, gathered from the kernel and from what was held."""
 
     def __init__(self) -> None:
-        self._tops: list[tuple[FloatArray, IntArray]] = []
-        self._rejected: list[tuple[IntArray, IntArray, IntArray]] = []
+        self._parts: list[tuple[IntArray, IntArray, IntArray]] = []
 
-    def top(self, top: FloatArray, row: IntArray) -> None:
-        self._tops.append((top, row))
-
-    def reject(self, ident: IntArray, reason: IntArray, row: IntArray) -> None:
+    def add(self, ident: IntArray, reason: IntArray, row: IntArray) -> None:
         if len(ident):
-            self._rejected.append((ident, reason, row))
+            self._parts.append((ident, reason, row))
 
-    def reject_held(self, idents: list[int], row: int) -> None:
+    def add_held(self, idents: list[int], row: int) -> None:
         n = len(idents)
-        self.reject(np.array(idents, dtype=np.int64), np.full(n, BookRefusal.SEQUENCE_GAP), np.full(n, row))
+        self.add(np.array(idents, dtype=np.int64), np.full(n, BookRefusal.SEQUENCE_GAP), np.full(n, row))
 
-    def update(self, messages: BookMessages) -> BookUpdate:
-        top, at = _joined(self._tops, _NO_TOPS)
-        row = at[:, 0]
-        columns = (np.ascontiguousarray(top[:, k]) for k in range(6))
-        missing = at[:, 1].astype(np.uint8)
-        tops = BookColumns(messages.code[row], messages.ts[row], *columns, missing=missing)  # type: ignore[misc]
-        ident, reason, rejected_row = _joined(self._rejected, _NO_REJECTED)
-        order = np.argsort(rejected_row, kind="stable")
-        return BookUpdate(tops, row, ident[order], reason[order].astype(np.int8), rejected_row[order])
-
-
-def _joined(parts: list[Any], none: Any) -> Any:
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(np.concatenate(columns) for columns in zip(none, *parts, strict=True))
+    def update(self, messages: BookMessages, out: Output) -> BookUpdate:
+        n_tops, n_refused, _ = out.n.tolist()
+        at, reasons = out.refused[:n_refused].T
+        self.add(messages.ident[at], reasons, at)
+        none = np.empty(0, dtype=np.int64)
+        ident, reason, row = (np.concatenate(columns) for columns in zip((none, none, none), *self._parts, strict=True))
+        order = np.argsort(row, kind="stable")
+        return BookUpdate(
+            *_tops(messages, out.top[:n_tops], out.top_row[:n_tops]),
+            ident[order],
+            reason[order].astype(np.int8),
+            row[order],
+        )
 
 
-_NO_ROWS: Final = np.empty(0, dtype=np.int64)
-_NO_TOPS: Final = (np.empty((0, 6)), np.empty((0, 2), dtype=np.int64))
-_NO_REJECTED: Final = (_NO_ROWS, _NO_ROWS, _NO_ROWS)
+def _tops(messages: BookMessages, top: FloatArray, top_row: IntArray) -> tuple[BookColumns, IntArray]:
+    row = top_row[:, 0].copy()
+    bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth = (top[:, k].copy() for k in range(6))
+    code, ts, missing = messages.code[row], messages.ts[row], top_row[:, 1].astype(np.uint8)
+    return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth, missing), row
 
 
 class BookState:
@@ -197,10 +194,10 @@ class BookState:
         return self._refuse_held(sorted(self._held))
 
     def _refuse_held(self, codes: list[int]) -> BookUpdate:
-        events = _Events()
+        rejected = _Rejected()
         for code in codes:
-            events.reject_held([delta.ident for delta in self._held.pop(code, ())], -1)
-        return events.update(NO_MESSAGES)
+            rejected.add_held([delta.ident for delta in self._held.pop(code, ())], -1)
+        return rejected.update(NO_MESSAGES, make_output(0))
 
     def update(self, messages: BookMessages) -> BookUpdate:
         """Take the next messages, in arrival order; every code must have its row.
@@ -212,16 +209,18 @@ class BookState:
         """
         messages = checked(messages)
         table, keys, sizes = tables(messages)
-        events = _Events()
-        start = 0
+        rejected = _Rejected()
+        out = make_output(len(table))
+        start = n_held = 0
         while start < len(table):
-            out = make_output(len(table) - start)
             verdict, at = self._advance(table, keys, sizes, start, out)
-            self._collect(messages, out, events)
+            n_held, n_held_before = int(out.n[HOLDS]), n_held
+            for row in out.held[n_held_before:n_held].tolist():
+                self._hold(messages, row, row, rejected)
             if verdict == Verdict.REPLAY:
-                self._replay(messages, at, events)
+                self._replay(messages, at, out, rejected)
             start = at + 1
-        return events.update(messages)
+        return rejected.update(messages, out)
 
     @property
     def _book(self) -> IntArray:
@@ -248,24 +247,16 @@ class BookState:
             used = 0 if kind == BookKind.SNAPSHOT else int(self._levels.sides[side, USED])
             self._levels.reserve(side, used + n_new)
 
-    def _collect(self, messages: BookMessages, out: Output, events: _Events) -> None:
-        n_tops, n_refused, n_held = out.n.tolist()
-        events.top(out.top[:n_tops], out.top_row[:n_tops])
-        rows = out.refused[:n_refused, 0]
-        events.reject(messages.ident[rows], out.refused[:n_refused, 1], rows)
-        for row in out.held[:n_held].tolist():
-            self._hold(messages, row, events)
-
-    def _hold(self, messages: BookMessages, row: int, events: _Events) -> None:
+    def _hold(self, messages: BookMessages, row: int, cause: int, rejected: _Rejected) -> None:
         code = int(messages.code[row])
         deltas = self._held.setdefault(code, deque())
         deltas.append(hold(messages, row))
         if len(deltas) > self._max_pending:
             self.held_overflow += 1
             self._book[code, HELD] -= 1
-            events.reject_held([deltas.popleft().ident], row)
+            rejected.add_held([deltas.popleft().ident], cause)
 
-    def _replay(self, messages: BookMessages, at: int, events: _Events) -> None:
+    def _replay(self, messages: BookMessages, at: int, out: Output, rejected: _Rejected) -> None:
         """Apply the held deltas of the book whose snapshot is message `at`; the snapshot's row shows the result."""
         code = int(messages.code[at])
         book = self._book
@@ -273,21 +264,20 @@ class BookState:
         book[code, STATUS] = BookStatus.SYNCHRONISED
         book[code, HELD] = 0
         deltas = joined(code, int(messages.ts[at]), list(self._held.pop(code)))
-        out = make_output(len(deltas.code))
-        self._advance(*tables(deltas), 0, out)
-        _, n_refused, n_held = out.n.tolist()
-        rows, reasons = out.refused[:n_refused].T
+        done = make_output(len(deltas.code))
+        self._advance(*tables(deltas), 0, done)
+        _, n_refused, n_held = done.n.tolist()
+        rows, reasons = done.refused[:n_refused].T
         if lost:
             reasons = np.where(reasons == BookRefusal.SUPERSEDED, BookRefusal.SEQUENCE_GAP, reasons)
-        events.reject(deltas.ident[rows], reasons, np.full(n_refused, at))
-        for row in out.held[:n_held].tolist():
-            self._hold(deltas, row, events)
-        out.n[:] = 0
-        synchronised = bool(book[code, STATUS] == BookStatus.SYNCHRONISED)
+        rejected.add(deltas.ident[rows], reasons, np.full(n_refused, at))
+        for row in done.held[:n_held].tolist():
+            self._hold(deltas, row, at, rejected)
         levels = self._levels
-        pool = levels.sides, levels.keys, levels.sizes
-        emit_top(at, code, synchronised, *pool, self._depth, out.n, out.top, out.top_row)
-        events.top(out.top[:1], out.top_row[:1])
+        synchronised = bool(book[code, STATUS] == BookStatus.SYNCHRONISED)
+        emit_top(
+            at, code, synchronised, levels.sides, levels.keys, levels.sizes, self._depth, out.n, out.top, out.top_row
+        )
 
     def snapshot(self, n_rows: int) -> dict[str, Any]:
         """Return the books of the codes below `n_rows` as plain values, copied; only levels in use are copied."""

@@ -32,6 +32,7 @@ __all__ = [
     "BOOK_COLUMNS",
     "DROPPED",
     "HELD",
+    "HOLDS",
     "STATUS",
     "BookRefusal",
     "BookStatus",

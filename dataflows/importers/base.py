@@ -79,7 +79,7 @@ class BadRow:
     error
         Reason, from a small vocabulary: it is also what the row is counted under.
     ts_recv
-        Time of receipt, int64 UTC ns, where the row still said it.
+        Time of receipt that the row says, int64 UTC ns, if it does; it finds its place where rows are sorted.
     """
 
     position: int

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dataflows.importers.base import BadRow, Chunk, Importer, ImportOptions
-from dataflows.importers.checks import END_OF_TIMES, Faults, constant, known_time, make_chunk
+from dataflows.importers.checks import END_OF_TIMES, Faults, constant, make_chunk
 from dataflows.importers.reading import line_blocks, open_input, split_lines
 from schemas.enums import BookKind, Side
 from schemas.errors import InputError
@@ -169,7 +169,7 @@ def _decode(lines: list[bytes]) -> dict[str, _Rows]:
             envelope = _ENVELOPE.decode(body)
             topic, message = _open(envelope, body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            topics[_guess(body)].bad.append(BadRow(position, line, _reason(error), known_time(recv)))
+            topics[_guess(body)].bad.append(BadRow(position, line, _reason(error)))
             continue
         rows = topics[topic]
         rows.positions.append(position)

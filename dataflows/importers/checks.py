@@ -16,7 +16,7 @@ from schemas.batches import make_batch
 from schemas.fields import Field
 from schemas.records import TOPICS, topic
 
-__all__ = ["END_OF_TIMES", "UNKNOWN_TIME", "Faults", "check_columns", "constant", "known_time", "make_chunk"]
+__all__ = ["END_OF_TIMES", "UNKNOWN_TIME", "Faults", "check_columns", "constant", "make_chunk"]
 
 UNKNOWN_TIME: Final = -1
 """Stands for a time that a row does not have; no accepted row has it."""
@@ -224,9 +224,7 @@ def make_chunk(
         positions = np.arange(n_rows, dtype=np.int64)
     batch = make_batch(topic(name).name, columns, n_rows)
     ts_recv = np.asarray(columns["ts_recv"], dtype=np.int64)
-    refused = [
-        BadRow(int(positions[row]), raw(row), text, known_time(int(ts_recv[row]))) for row, text in faults.rows()
-    ]
+    refused = [BadRow(int(positions[row]), raw(row), text, _known(ts_recv[row])) for row, text in faults.rows()]
     if refused:
         batch = batch.take(pa.array(np.flatnonzero(good)))
     latency = np.zeros(0, dtype=np.int64)
@@ -244,6 +242,5 @@ def make_chunk(
     )
 
 
-def known_time(ts_recv: int) -> int | None:
-    """Return a time of receipt if it is one that a row may have, else None."""
+def _known(ts_recv: int) -> int | None:
     return int(ts_recv) if 0 <= ts_recv < END_OF_TIMES else None

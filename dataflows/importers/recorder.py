@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,8 +27,8 @@ _SKEW_QUANTILE: Final = 0.001
 """The shortest latencies show the clocks' difference best; the very shortest may be a wrong stamp."""
 _SKEW_KEPT: Final = 4_096
 """Smallest differences kept: the quantile is exact to four million rows, and near it beyond."""
-UNSTARTED: Final = -1
-"""Stands for the time of the last accepted row before there is one."""
+_MAX_WAITING: Final = 100_000
+"""Bad rows held for the first accepted row of their topic; some 20 MB of lines."""
 
 
 class FileRecorder:
@@ -57,8 +57,10 @@ class FileRecorder:
         self._path = path
         self._importer = importer
         self._writers: dict[str, ArchiveWriter] = {}
-        self._waiting: list[Chunk] = []
+        self._waiting: dict[str, list[BadRow]] = {}
+        self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
+        self._sample: bytes | None = None
         self._rows: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
         self._repaired: Counter[str] = Counter()
@@ -89,22 +91,18 @@ class FileRecorder:
             So many rows in a row are no rows of this format that the file must be of another.
         """
         self._count(chunk)
-        if not self._rows.total():
-            self._waiting.append(chunk)
-            if self._quarantined.total() >= HOPELESS_ROWS:
-                raise self._hopeless()
-            return
-        # The rows that waited were bad: they get the time of the first good one, whatever its topic.
-        waiting, self._waiting = self._waiting, []
-        if not self._last:
-            first = int(times(chunk.batch, "ts_recv")[0])
-            for early in waiting:
-                self._append(early, first)
-        self._append(chunk, self._last.get(chunk.topic, max(self._last.values(), default=UNSTARTED)))
+        if not self._rows.total() and self._quarantined.total() >= HOPELESS_ROWS:
+            raise self._hopeless()
+        if chunk.batch.num_rows or chunk.topic in self._last:
+            self._append(chunk)
+        else:
+            self._wait(chunk)
 
     def _count(self, chunk: Chunk) -> None:
         if chunk.batch.num_rows:
             self._rows[chunk.topic] += chunk.batch.num_rows
+        if chunk.bad and self._sample is None:
+            self._sample = chunk.bad[0].raw
         for row in chunk.bad:
             known = row.error in self._quarantined or len(self._quarantined) < _MAX_REASONS
             self._quarantined[row.error if known else "other"] += 1
@@ -113,21 +111,39 @@ class FileRecorder:
         kept = np.concatenate([self._latency, chunk.latency])
         self._latency = np.partition(kept, _SKEW_KEPT)[:_SKEW_KEPT] if len(kept) > _SKEW_KEPT else kept
 
-    def _append(self, chunk: Chunk, last: int) -> None:
-        batch = _interleave(chunk, last)
-        if not batch.num_rows:
-            return
-        if chunk.topic not in self._writers:
-            self._writers[chunk.topic] = ArchiveWriter(self._archive, chunk.topic, self._source, note=self._note)
-        self._writers[chunk.topic].append(batch)
-        self._last[chunk.topic] = int(times(batch, "ts_recv")[-1])
+    def _wait(self, chunk: Chunk) -> None:
+        """Hold bad rows until their topic has an accepted one, from which they get their time."""
+        waiting = self._waiting.setdefault(chunk.topic, [])
+        waiting += chunk.bad
+        if len(waiting) > _MAX_WAITING and self._first:
+            self._release(chunk.topic, min(self._first.values()))
+
+    def _release(self, name: str, ts_recv: int) -> None:
+        rows = self._waiting.pop(name, [])
+        if rows:
+            self._writer(name).append(_quarantined(name, rows, np.full(len(rows), ts_recv, dtype=np.int64)))
+        self._last.setdefault(name, ts_recv)
+
+    def _append(self, chunk: Chunk) -> None:
+        good = times(chunk.batch, "ts_recv")
+        if len(good):
+            self._first.setdefault(chunk.topic, int(good[0]))
+            self._release(chunk.topic, int(good[0]))
+        last = self._last[chunk.topic]
+        self._writer(chunk.topic).append(_interleave(chunk, last))
+        self._last[chunk.topic] = max(last, int(good.max(initial=last)))
+
+    def _writer(self, name: str) -> ArchiveWriter:
+        if name not in self._writers:
+            self._writers[name] = ArchiveWriter(self._archive, name, self._source, note=self._note)
+        return self._writers[name]
 
     def _hopeless(self) -> InputError:
         reason, _ = self._quarantined.most_common(1)[0] if self._quarantined else ("no row", 0)
-        raw = next((row.raw for chunk in self._waiting for row in chunk.bad), b"")
+        sample = "" if self._sample is None else f", such as {self._sample[:80]!r}"
         return InputError(
             f"expected `{self._path}` to be of format `{self._importer.name}` ({self._importer.summary}), found no row "
-            f"that is: {reason}, such as {raw[:80]!r}; name the format that the file has"
+            f"that is: {reason}{sample}; name the format that the file has"
         )
 
     @property
@@ -148,9 +164,10 @@ class FileRecorder:
         """
         if not self._rows.total():
             raise self._hopeless()
+        for name in list(self._waiting):
+            self._release(name, min(self._first.values()))
         for name in retire:
-            if name not in self._writers:
-                self._writers[name] = ArchiveWriter(self._archive, name, self._source, note=self._note)
+            self._writer(name)
         topics = sorted(self._writers)
         for name in topics:
             self._writers[name].note(topics=topics, skew_ns=self.skew_ns, quarantined=dict(self._quarantined))
@@ -175,27 +192,19 @@ class FileRecorder:
 def _interleave(chunk: Chunk, last: int) -> pa.RecordBatch:
     """Return accepted and quarantined rows in file order.
 
-    A quarantined row has its own time of receipt where it says one that lies between its accepted
-    neighbours, else that of the one before it: a wrong stamp must not push the clock of those behind it.
+    A quarantined row has the time of receipt of the accepted row before it, not the one that it says: a
+    wrong stamp must not push the clock of the rows behind it.
     """
     if not chunk.bad:
         return chunk.batch
-    good = times(chunk.batch, "ts_recv")
-    stamps = [_stamp(row, chunk.positions, good, last) for row in chunk.bad]
-    quarantined = make_batch(
-        chunk.topic,
-        {"ts_recv": stamps, "raw": [row.raw for row in chunk.bad], "error": [row.error for row in chunk.bad]},
-        len(chunk.bad),
-    )
-    positions = np.concatenate([chunk.positions, [row.position for row in chunk.bad]])
-    return concat_batches([chunk.batch, quarantined]).take(pa.array(np.argsort(positions, kind="stable")))
+    bad = np.array([row.position for row in chunk.bad], dtype=np.int64)
+    clock = np.maximum.accumulate(np.concatenate([[last], times(chunk.batch, "ts_recv")]))
+    stamps = clock[np.searchsorted(chunk.positions, bad)]
+    positions = np.concatenate([chunk.positions, bad])
+    rows = concat_batches([chunk.batch, _quarantined(chunk.topic, chunk.bad, stamps)])
+    return rows.take(pa.array(np.argsort(positions, kind="stable")))
 
 
-def _stamp(row: BadRow, positions: IntArray, good: IntArray, last: int) -> int:
-    index = int(np.searchsorted(positions, row.position))
-    before = int(good[index - 1]) if index else last
-    after = int(good[index]) if index < len(good) else before
-    if before == UNSTARTED:
-        before = after
-    own = before if row.ts_recv is None else row.ts_recv
-    return min(max(own, before), max(after, before))
+def _quarantined(name: str, rows: Sequence[BadRow], stamps: IntArray) -> pa.RecordBatch:
+    columns = {"ts_recv": stamps, "raw": [row.raw for row in rows], "error": [row.error for row in rows]}
+    return make_batch(name, columns, len(rows))

@@ -71,7 +71,7 @@ def head_content(queries: Queries, run: Run, accounts: Accounts, elapsed: float 
     bars = _bars_config(run.config)
     tiles = [
         ("records read", count(accounts.read)),
-        *([("records per second", number(accounts.read / elapsed, 3))] if elapsed else []),
+        *([("records per second", count(round(accounts.read / elapsed)))] if elapsed else []),
         ("decision time covered", duration(span[1] - span[0]) if span else NO_VALUE),
         ("instruments", count(instruments)),
         *((name.replace("_", " "), count(rows)) for name, rows in stored.items()),

@@ -32,18 +32,20 @@ _REASON_COLOURS: Final = {
     Missing.NOT_FINITE: "#3b3f4a",
 }
 _MARKERS: Final = (
-    ("enter", "long", "enter long", {"symbol": "triangle-up", "color": _UP, "size": 11}),
-    ("enter", "short", "enter short", {"symbol": "triangle-down", "color": _DOWN, "size": 11}),
-    ("exit", None, "exit", {"symbol": "circle-open", "color": "#d98a2b", "size": 9, "line": {"width": 2}}),
-    ("reduce", None, "reduce", {"symbol": "diamond-open", "color": "#8f6bd8", "size": 9, "line": {"width": 2}}),
+    ("enter", "long", "enter long", {"symbol": "triangle-up", "color": _UP}),
+    ("enter", "short", "enter short", {"symbol": "triangle-down", "color": _DOWN}),
+    ("exit", None, "exit", {"symbol": "circle-open", "color": "#d98a2b"}),
+    ("reduce", None, "reduce", {"symbol": "diamond-open", "color": "#8f6bd8"}),
 )
+_CROWDED: Final = 150
+"""Signals from which on markers are small."""
 _HOVER_PAIRS: Final = 8
 """Inputs and thresholds that a marker's hover shows."""
 _PANELS: Final = (
     ("spread, bps", (("spread_bps", "spread"),)),
     ("depth imbalance", (("depth_imbalance", "depth imbalance"),)),
     ("order flow imbalance, base units", (("order_flow_imbalance", "order flow imbalance"),)),
-    ("sentiment (line) and its intensity (area, right)", (("news_sentiment", "news"), ("social_sentiment", "social"))),
+    ("sentiment (bold) and its intensity (faint, right)", (("news_sentiment", "news"), ("social_sentiment", "social"))),
 )
 _INTENSITY: Final = {"news_sentiment": "news_intensity", "social_sentiment": "social_intensity"}
 PLOTTED: Final = (
@@ -107,10 +109,10 @@ def instrument_figure(plot: InstrumentPlot) -> Figure:
     domains = _domains(len(titles))
     layout: Figure = {
         "height": 900,
-        "margin": {"l": 64, "r": 48, "t": 34, "b": 36},
+        "margin": {"l": 64, "r": 48, "t": 64, "b": 36},
         "hovermode": "closest",
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.035, "yanchor": "bottom"},
         "xaxis": {"type": "date", "anchor": "y5", "showspikes": True, "spikemode": "across", "spikethickness": 1,
                   "spikedash": "dot", "spikesnap": "cursor", "rangeslider": {"visible": False}},
         "annotations": [_title(text, domain[1]) for text, domain in zip(titles, domains, strict=True)],
@@ -158,6 +160,8 @@ def _price(plot: InstrumentPlot) -> list[Figure]:
 
 
 def _markers(signals: Sequence[Row]) -> list[Figure]:
+    crowded = len(signals) > _CROWDED
+    style = {"size": 6, "opacity": 0.75} if crowded else {"size": 10}
     traces = []
     for intent, direction, name, marker in _MARKERS:
         chosen = [
@@ -166,7 +170,7 @@ def _markers(signals: Sequence[Row]) -> list[Figure]:
         ]  # fmt: skip
         if chosen:
             traces.append(
-                {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": marker,
+                {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": {**marker, **style},
                  "x": _milliseconds([row["ts"] for row in chosen]), "y": _values([row["price"] for row in chosen]),
                  "hoverinfo": "text", "hovertext": [_hover(row) for row in chosen]}
             )  # fmt: skip
@@ -197,9 +201,8 @@ def _panel(features: Mapping[str, Series], lines: Sequence[tuple[str, str]], axi
         colour = _COLOURS[position] if feature in _INTENSITY else _COLOURS[(int(axis[1:]) + 4) % len(_COLOURS)]
         intensity = features.get(_INTENSITY.get(feature, ""))
         if intensity is not None:
-            drawn.append(_line(intensity, f"{name} intensity", "y6", colour, fill="tozeroy", opacity=0.35,
-                               fillcolor=f"{colour}22", showlegend=False, connectgaps=False))  # fmt: skip
-            drawn[-1]["line"] = {"color": colour, "width": 0.6, "dash": "dot"}
+            drawn.append(_line(intensity, f"{name} intensity", "y6", colour, opacity=0.4, showlegend=False))
+            drawn[-1]["line"] = {"color": colour, "width": 0.8}
         drawn.append(_line(series, f"{name} sentiment" if intensity is not None else name, axis, colour,
                            showlegend=feature in _INTENSITY))  # fmt: skip
     return drawn
@@ -253,5 +256,5 @@ def coverage_figure(features: Sequence[str], shares: Mapping[str, Mapping[Missin
 def _ranked(rows: int, title: str, bounds: list[float]) -> Figure:
     return {"height": 90 + 19 * max(rows, 3), "margin": {"l": 170, "r": 16, "t": 30, "b": 44}, "hovermode": "y",
             "xaxis": {"range": bounds, "title": {"text": title}}, "bargap": 0.3,
-            "yaxis": {"type": "category", "automargin": True}, "showlegend": True,
+            "yaxis": {"type": "category", "automargin": True, "range": [-0.7, rows - 0.3]}, "showlegend": True,
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}}  # fmt: skip

@@ -13,7 +13,7 @@ import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -39,7 +39,9 @@ from sinks.store import Store
 
 __all__ = ["build_report"]
 
-_RUNS_NAMED = 5
+_FILTERS: Final = ("clock", "count", "decimals", "json_block", "moment", "number", "percent", "visible")
+"""Functions of `dataflows.report.text` that templates use."""
+_RUNS_NAMED: Final = 5
 """Runs that an error names."""
 
 
@@ -81,6 +83,7 @@ def build_report(
         "head": head_content(queries, run, accounts, elapsed),
         "accounts": accounts,
         "archived": archive is not None,
+        "written": any(table.written is not None for table in accounts.tables),
         "reasons": [
             (text.visible(row.subject), row.kind.replace("_", "-"), text.visible(row.reason), text.count(row.count))
             for row in accounts.reasons
@@ -126,8 +129,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (text.clock, text.count, text.json_block, text.number, text.percent, text.visible):
-        environment.filters[function.__name__] = function
+    environment.filters.update({name: getattr(text, name) for name in _FILTERS})
     return environment
 
 

@@ -25,6 +25,9 @@ _PAIRS: Final = 32
 _GROUPS: Final = 200
 """Groups of refused or late records that are fetched; the vocabulary of reasons is smaller."""
 _NS: Final = "toUnixTimestamp64Nano"
+_OF_INSTRUMENT: Final = (
+    "WHERE run_id = {run:String} AND interval_ns = {interval:Int64} AND instrument_id = {instrument:String}"
+)
 _SIGNAL: Final = f"""signal_id, instrument_id, {_NS}(ts) AS ts, strategy, toString(direction) AS direction,
     toString(intent) AS intent, confidence, price, substring(reason, 1, {_TEXT}) AS reason,
     arraySlice(mapKeys(inputs), 1, {_PAIRS}) AS input_names, arraySlice(mapValues(inputs), 1, {_PAIRS}) AS input_values,
@@ -86,10 +89,9 @@ class Queries:
             "WHERE run_id = {run:String}"
             for table in ("bars", "features", "signals")
         )
-        row = self._records(f"SELECT minIf(low, n > 0) AS low, maxIf(high, n > 0) AS high, sum(n) AS n FROM ({parts})")[
-            0
-        ]
-        return (int(row["low"]), int(row["high"])) if row["n"] else None
+        sql = f"SELECT minIf(low, n > 0) AS low, maxIf(high, n > 0) AS high, sum(n) AS total FROM ({parts})"
+        row = self._records(sql)[0]
+        return (int(row["low"]), int(row["high"])) if row["total"] else None
 
     def instrument_total(self) -> int:
         """Return how many instruments have a bar, a feature row or a signal."""
@@ -111,8 +113,7 @@ class Queries:
 
     def candles(self, interval_ns: int, instrument: str) -> pa.Table:
         """Return every bar of an instrument: `ts`, `open`, `high`, `low`, `close`. Ask for few bars only."""
-        sql = f"""SELECT {_NS}(ts) AS ts, open, high, low, close FROM bars WHERE run_id = {{run:String}}
-            AND interval_ns = {{interval:Int64}} AND instrument_id = {{instrument:String}} ORDER BY ts"""
+        sql = f"""SELECT {_NS}(ts) AS ts, open, high, low, close FROM bars {_OF_INSTRUMENT} ORDER BY ts"""
         return self._table(sql, interval=interval_ns, instrument=instrument)
 
     def series(
@@ -136,36 +137,20 @@ class Queries:
         points
             Most points of a series.
         """
-        where = (
-            f"FROM {table} WHERE run_id = {{run:String}} AND interval_ns = {{interval:Int64}} "
-            "AND instrument_id = {instrument:String}"
-        )
+        where = f"FROM {table} {_OF_INSTRUMENT}"
         given = {"interval": interval_ns, "instrument": instrument}
-        bounds = self._records(f"SELECT count() AS n, min({_NS}(ts)) AS low, max({_NS}(ts)) AS high {where}", **given)[
-            0
-        ]
+        extent = f"SELECT count() AS n, min({_NS}(ts)) AS low, max({_NS}(ts)) AS high {where}"
+        bounds = self._records(extent, **given)[0]
         if not columns or not bounds["n"]:
             return {}
-        names = [f"c{position}" for position in range(len(columns))]
-        selected = ", ".join(
-            f"CAST(ifNull(`{column}`, nan) AS Float64) AS {name}" for name, column in zip(names, columns, strict=True)
-        )
-        rows = f"SELECT {_NS}(ts) AS t, {selected} {where}"
+        rows = f"SELECT {_NS}(ts) AS t{_columns_sql(columns)} {where}"
         if bounds["n"] <= points:
             found = self._table(f"{rows} ORDER BY t", **given)
             ts = _integers(found, "t")
-            return {column: Series(ts, _floats(found, name)) for name, column in zip(names, columns, strict=True)}
+            return {column: Series(ts, _floats(found, f"c{position}")) for position, column in enumerate(columns)}
         width = -(-(bounds["high"] - bounds["low"] + 1) // (points // 2))
-        extremes = ", ".join(
-            f"countIf(isFinite({n})) AS {n}_n, minIf(({n}, t), isFinite({n})) AS {n}_low, "
-            f"maxIf(({n}, t), isFinite({n})) AS {n}_high"
-            for n in names
-        )
-        flat = ", ".join(f"{n}_n, {n}_low.1 AS {n}_v0, {n}_low.2 AS {n}_t0, {n}_high.1 AS {n}_v1, {n}_high.2 AS {n}_t1" for n in names)  # fmt: skip
-        sql = f"""SELECT first, {flat} FROM (SELECT intDiv(t - {{low:Int64}}, {{width:Int64}}) AS bucket,
-            min(t) AS first, {extremes} FROM ({rows}) GROUP BY bucket) ORDER BY bucket"""
-        found = self._table(sql, low=bounds["low"], width=width, **given)
-        return {column: _extremes(found, name) for name, column in zip(names, columns, strict=True)}
+        found = self._table(_extremes_sql(rows, len(columns)), low=bounds["low"], width=width, **given)
+        return {column: _extremes(found, f"c{position}") for position, column in enumerate(columns)}
 
     def signals_of(self, instrument: str, limit: int) -> tuple[list[Row], int]:
         """Return signals of an instrument, every k-th where there are more than `limit`, and k."""
@@ -203,17 +188,11 @@ class Queries:
         return self._records(sql, strategies=list(strategies), low=low, width=width)
 
     def feature_sample(self, features: Sequence[str], interval_ns: int, instrument: str, rows: int) -> pa.Table:
-        """Return about `rows` feature rows of an instrument, `t` and `c0`, `c1`, ..., chosen by a hash of their time."""
-        where = (
-            "FROM features WHERE run_id = {run:String} AND interval_ns = {interval:Int64} "
-            "AND instrument_id = {instrument:String}"
-        )
+        """Return about `rows` feature rows of an instrument, chosen by a hash of their time: `t`, `c0`, `c1`, ..."""
         given = {"interval": interval_ns, "instrument": instrument}
-        total = int(self._records(f"SELECT count() AS n {where}", **given)[0]["n"])
-        columns = "".join(
-            f", CAST(ifNull(`{name}`, nan) AS Float64) AS c{position}" for position, name in enumerate(features)
-        )
-        sql = f"""SELECT {_NS}(ts) AS t{columns} {where} AND sipHash64({_NS}(ts)) % {{step:UInt64}} = 0"""
+        total = int(self._records(f"SELECT count() AS n FROM features {_OF_INSTRUMENT}", **given)[0]["n"])
+        sql = f"""SELECT {_NS}(ts) AS t{_columns_sql(features)} FROM features {_OF_INSTRUMENT}
+            AND sipHash64({_NS}(ts)) % {{step:UInt64}} = 0"""
         return self._table(sql, step=max(1, -(-total // rows)), **given)
 
     def feature_span(self, interval_ns: int) -> tuple[int, int] | None:
@@ -266,6 +245,30 @@ class Queries:
             FROM late_events WHERE run_id = {{run:String}}
             ORDER BY topic, interval_ns, partition, offset LIMIT 5 BY topic, interval_ns LIMIT {{limit:UInt32}}"""
         return self._records(sql, limit=limit, payload=payload)
+
+
+def _columns_sql(columns: Sequence[str]) -> str:
+    """Return columns as `c0`, `c1`, ... with NaN for null."""
+    return "".join(
+        f", CAST(ifNull(`{column}`, nan) AS Float64) AS c{position}" for position, column in enumerate(columns)
+    )
+
+
+def _extremes_sql(rows: str, columns: int) -> str:
+    """Return the query for least and greatest value of each column in each bucket of time, with their times."""
+    names = [f"c{position}" for position in range(columns)]
+    extremes = ", ".join(
+        f"countIf(isFinite({name})) AS {name}_n, minIf(({name}, t), isFinite({name})) AS {name}_low, "
+        f"maxIf(({name}, t), isFinite({name})) AS {name}_high"
+        for name in names
+    )
+    parts = ", ".join(
+        f"{name}_n, {name}_low.1 AS {name}_v0, {name}_low.2 AS {name}_t0, {name}_high.1 AS {name}_v1, "
+        f"{name}_high.2 AS {name}_t1"
+        for name in names
+    )
+    return f"""SELECT first, {parts} FROM (SELECT intDiv(t - {{low:Int64}}, {{width:Int64}}) AS bucket,
+        min(t) AS first, {extremes} FROM ({rows}) GROUP BY bucket) ORDER BY bucket"""
 
 
 def _integers(table: pa.Table, name: str) -> npt.NDArray[np.int64]:

@@ -20,8 +20,10 @@ __all__ = [
     "NO_VALUE",
     "clock",
     "count",
+    "decimals",
     "duration",
     "json_block",
+    "moment",
     "number",
     "percent",
     "plot_text",
@@ -122,6 +124,17 @@ def number(value: float | None, digits: int = 6) -> str:
     return f"{value:,.{digits}g}"
 
 
+def decimals(value: float | None, digits: int = 3) -> str:
+    """Return a number with this many decimals.
+
+    Examples
+    --------
+    >>> decimals(0.5), decimals(None)
+    ('0.500', '—')
+    """
+    return NO_VALUE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
 def percent(share: float | None) -> str:
     """Return a share of one as per cent.
 
@@ -142,6 +155,17 @@ def clock(ts: int | None) -> str:
     '2024-08-08 23:54:13.937'
     """
     return NO_VALUE if ts is None else format_time(ts)[:23].replace("T", " ")
+
+
+def moment(ts: int | None) -> str:
+    """Return UTC nanoseconds as date and time with seconds.
+
+    Examples
+    --------
+    >>> moment(1723161253937085768)
+    '2024-08-08 23:54:13'
+    """
+    return clock(ts)[:19]
 
 
 def duration(nanoseconds: int) -> str:

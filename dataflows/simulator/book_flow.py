@@ -175,7 +175,7 @@ def _step(flow: Any, tape: Any, i: int, fair: float, pressure: float, intensity:
     if clock[i, NEXT] == 0:
         clock[i, NEXT] = _draw_next(flow, i, fair, intensity)
     coming = clock[i, NEXT]
-    if clock[i, DUE] <= min(coming, boundary):
+    if clock[i, DUE] < min(coming, boundary):
         write_due(flow, tape, i)
     elif coming >= boundary:
         clock[i, NOW], clock[i, NEXT] = boundary, 0

@@ -273,7 +273,8 @@ def write_due(flow: Any, tape: Any, i: int) -> None:
     if what == _SNAPSHOT:
         write_snapshot(flow, tape, i, max(when, clock[NOW]))
     elif what == _SEEN:
-        flow.late_trades[i, clock[_SEEN_AT]] = flow.traded[i]
+        for part in range(3):
+            flow.late_trades[i, clock[_SEEN_AT], part] = flow.traded[i, part]
         clock[_SEEN_AT] += 1
     else:
         write_trade(flow, tape, i, max(when, clock[NOW]), 1, flow.late_trades[i, clock[_LATE_AT]])

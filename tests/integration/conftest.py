@@ -6,6 +6,7 @@ is closed; so a test has one `store` open, and opens its `store_folder` again on
 
 from __future__ import annotations
 
+import base64
 import re
 import tempfile
 import threading
@@ -217,8 +218,6 @@ def http_clickhouse(tmp_path: Path) -> Iterator[HttpClickHouse]:
 
 
 def _basic(user: str, password: str) -> str:
-    import base64
-
     return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 

@@ -9,7 +9,7 @@
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const config = { responsive: true, displaylogo: false, showTips: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
   const drawn = new Map();
 
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
@@ -24,17 +24,22 @@
     copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--accent") };
     for (const [key, axis] of Object.entries(copy)) {
       if (/^[xy]axis\d*$/.test(key)) {
-        Object.assign(axis, { gridcolor: colour("--grid"), linecolor: colour("--line"),
-          zerolinecolor: colour("--line"), spikecolor: colour("--muted") });
+        Object.assign(axis, { gridcolor: colour("--grid"), linecolor: colour("--line"), separatethousands: true,
+          zerolinecolor: colour("--line"), separatethousands: true, spikecolor: colour("--muted") });
       }
     }
     return copy;
   }
 
+  function redraw(figure, element) {
+    const bar = element.hasAttribute("data-zooms") ? "hover" : false;
+    return Plotly.react(element, figure.data, themed(figure.layout), { ...config, displayModeBar: bar });
+  }
+
   function draw(element, source) {
     const figure = JSON.parse(document.getElementById(source).textContent);
     drawn.set(element, figure);
-    return Plotly.react(element, figure.data, themed(figure.layout), config);
+    return redraw(figure, element);
   }
 
   function copyText(button) {
@@ -66,8 +71,6 @@
       if (choice.selectedIndex > 0) { show(); }
     }
     document.querySelectorAll("[data-copies]").forEach((button) => button.addEventListener("click", () => copyText(button)));
-    dark.addEventListener("change", () => {
-      drawn.forEach((figure, element) => Plotly.react(element, figure.data, themed(figure.layout), config));
-    });
+    dark.addEventListener("change", () => drawn.forEach(redraw));
   });
 })();

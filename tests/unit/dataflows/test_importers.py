@@ -108,9 +108,10 @@ def test_import_files_cut_short_between_topics_is_done_again(
                 raise KeyboardInterrupt
             super().close()
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(recorder_module, "ArchiveWriter", Dying)
+    monkeypatch.setattr(recorder_module, "ArchiveWriter", Dying)
+    with pytest.raises(KeyboardInterrupt):
         import_files("binance-capture", [capture], archive)
+    monkeypatch.setattr(recorder_module, "ArchiveWriter", ArchiveWriter)
     assert not archive.files("trades")
     assert not list(archive.root.rglob("*.tmp"))
     assert import_files("binance-capture", [capture], archive).files[0].skipped is None
@@ -145,7 +146,7 @@ def test_import_files_retires_a_topic_that_the_new_options_do_not_fill(archive: 
     assert import_files("table", [data], archive, options=ImportOptions(map=column_map)).files[0].skipped
 
 
-def test_import_files_quarantines_with_bytes_reason_and_neighbouring_time(archive: Archive, tmp_path: Path) -> None:
+def test_import_files_quarantines_with_bytes_reason_and_the_time_before(archive: Archive, tmp_path: Path) -> None:
     late = b'9999999999999999999 {"stream":"btcusdt@trade","data":{}}'
     future = trade_line(5, price="-1", recv=BASE_NS + 10**18)
     lines = [b"junk", trade_line(1), trade_line(2, price="0"), late, future, trade_line(7)]
@@ -158,8 +159,7 @@ def test_import_files_quarantines_with_bytes_reason_and_neighbouring_time(archiv
     stray, trades = rows(archive, "books"), rows(archive, "trades")
     table = pa.concat_tables([stray, trades], promote_options="default")
     assert table["raw"].to_pylist() == [lines[0], None, lines[2], lines[3], lines[4], None]
-    # The clock of the wrong stamp in the future stops at the next accepted row.
-    expected = [BASE_NS + offset for offset in (1, 1, 2, 2, 7, 7)]
+    expected = [BASE_NS + offset for offset in (1, 1, 1, 1, 1, 7)]
     assert table["ts_recv"].cast(pa.int64()).to_pylist() == expected
     bad = table.filter(pa.compute.is_valid(table["error"]))
     assert bad["price"].null_count == bad["instrument_id"].null_count == 4
@@ -230,7 +230,7 @@ def test_import_files_refuses_what_cannot_be_read(archive: Archive, tmp_path: Pa
 def test_import_files_of_another_format_is_refused_and_leaves_no_source(archive: Archive, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("nothing of the kind\n" * 5000)
-    with pytest.raises(InputError, match="found no row that is: .*such as b'nothing of the kind'"):
+    with pytest.raises(InputError, match=r"found no row that is: .*such as b'nothing of the kind'"):
         import_files("binance-capture", [path], archive)
     path.write_text("\n\n")
     with pytest.raises(InputError, match="no row"):
@@ -240,7 +240,7 @@ def test_import_files_of_another_format_is_refused_and_leaves_no_source(archive:
 
 def test_import_files_reads_no_further_than_a_thousand_hopeless_rows(archive: Archive, tmp_path: Path) -> None:
     path = tmp_path / "btcusdt"
-    path.write_bytes(b"junk\n" * 3_000_000 + trade_line(1))
+    path.write_bytes((b"junk" * 50 + b"\n") * 60_000 + trade_line(1))
     seen: list[ImportProgress] = []
     with pytest.raises(InputError, match="name the format"):
         import_files("binance-capture", [path], archive, progress=seen.append)
@@ -248,7 +248,7 @@ def test_import_files_reads_no_further_than_a_thousand_hopeless_rows(archive: Ar
 
 
 def test_import_files_with_unknown_format_or_option_names_what_there_is(archive: Archive, capture: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a format among .*lobster.*, was `csv`"):
+    with pytest.raises(ConfigError, match=r"expected a format among .*lobster.*, was `csv`"):
         import_files("csv", [capture], archive)
     with pytest.raises(ConfigError, match=r"expected options of `lean` among \['symbol', 'tick'\], was \['kind'\]"):
         import_files("lean", [capture], archive, options=ImportOptions(kind="trades"))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dataflows.simulator import FaultConfig, SimulatorConfig, generate_topics
 
@@ -34,7 +36,8 @@ def apply(book: tuple[Levels, Levels], message: dict[str, object]) -> None:
                 del side[price]
 
 
-def test_book_rebuilt_from_deltas_equals_quotes_by_sequence(market) -> None:
+def check_rebuilt(market: dict[str, list[dict[str, object]]]) -> None:
+    """Check that the messages follow each other, and that every quote is the top of the rebuilt book."""
     quotes = {(row["instrument_id"], row["sequence"]): row for row in market["quotes"]}
     books: dict[str, tuple[Levels, Levels]] = {}
     last: dict[str, int] = {}
@@ -69,6 +72,24 @@ def test_book_rebuilt_from_deltas_equals_quotes_by_sequence(market) -> None:
             matched.add((name, last[name]))
         tops[name] = top
     assert matched == set(quotes)
+
+
+def test_book_rebuilt_from_deltas_equals_quotes_by_sequence(market) -> None:
+    check_rebuilt(market)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**62),
+    volatility=st.sampled_from([0.001, 0.3, 5.0]),
+    jump_rate=st.sampled_from([0, 3600]),
+    spread_bps=st.sampled_from([0.01, 2.0, 100.0]),
+    trade_rate=st.sampled_from([0.001, 5.0, 200.0]),
+    book_rate=st.sampled_from([0.01, 20.0, 500.0]),
+    imbalance_strength=st.sampled_from([0, 50]),
+)
+def test_book_rebuilt_whatever_the_market_equals_quotes(seed, **settings) -> None:
+    check_rebuilt(collect(SimulatorConfig(instruments=2, duration="2s", jump_bps=1000, seed=seed, **settings)))
 
 
 def test_books_snapshots_at_the_start_and_every_interval(market) -> None:

@@ -197,7 +197,30 @@ def test_reset_forgets_the_open_bars_of_its_codes_only() -> None:
     _update(state, [(0, 150, 150, 1.0, 1.0, 0), (1, 150, 150, 1.0, 1.0, 0)], 151)
     codes = np.array([0, 1], dtype=np.int32)
     assert state.has_open(codes).tolist() == [True, True]
-    state.reset(codes[:1])
+    state.reset(codes[[0, 0]])
     assert state.has_open(codes).tolist() == [False, True]
+    assert state.open_bars == 1
     assert _update(state, [], END_OF_TIME).bars.code.tolist() == [1]
     assert not state.has_open(codes).any()
+
+
+def test_frontier_at_the_beginning_of_time_closes_nothing() -> None:
+    state = BarState((100,), grace_ns=10, max_ahead_ns=0)
+    _update(state, [(0, 150, 150, 1.0, 1.0, 0)], 151)
+    assert len(state.close(-(2**63))) == 0
+    assert len(state.close(210)) == 1
+
+
+def test_earlier_bar_opened_after_a_later_one_closes_first() -> None:
+    state = BarState((10,), grace_ns=10, max_ahead_ns=25)
+    _update(state, [(0, 115, 100, 1.0, 1.0, 0), (0, 95, 100, 1.0, 1.0, 0)], 101)
+    assert state.close(110).ts_start.tolist() == [90]
+    assert state.close(130).ts_start.tolist() == [110]
+
+
+def test_restored_state_knows_which_bars_are_closed() -> None:
+    state, twin = (BarState((100,), grace_ns=10, max_ahead_ns=0) for _ in range(2))
+    state.close(500)
+    twin.restore(state.snapshot(1))
+    with pytest.raises(InvariantError, match="before the last frontier"):
+        _update(twin, [(0, 499, 499, 1.0, 1.0, 0)], 600)
