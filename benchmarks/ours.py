@@ -1,4 +1,4 @@
-"""This graph on an archive, exactly as the product's replay runs it: embedded ClickHouse, recovery on."""
+"""The graph on an archive, exactly as the product's replay runs it: embedded ClickHouse, recovery on."""
 
 from __future__ import annotations
 

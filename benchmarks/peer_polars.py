@@ -14,14 +14,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
 from benchmarks.peer_polars_signals import signals
 from models.text.sentiment import FinanceSentiment
 
-__all__ = ["PolarsResult", "run"]
+__all__ = ["PolarsResult", "counts", "run"]
 
 _SECOND: Final = 10**9
 _INTERVALS: Final = (_SECOND, 60 * _SECOND)
@@ -31,6 +31,13 @@ _HALF_LIFE: Final = {"news": 1800 * _SECOND, "social": 600 * _SECOND}
 _TEXT: Final = {"news": "headline", "social": "text"}
 _MIN_WEIGHT: Final = 0.01
 _BAR_KEY: Final = ["interval_ns", "instrument_id"]
+_FEATURES: Final[tuple[str, ...]] = (
+    "log_return", "ewma_volatility", "realized_volatility", "zscore", "rolling_mean", "rolling_std", "rsi",
+    "relative_volume", "channel_high", "channel_low", "channel_range",
+    "bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "microprice",
+    "depth_imbalance", "order_flow_imbalance",
+    "news_sentiment", "news_intensity", "social_sentiment", "social_intensity",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def run(archive: Path, out: Path) -> PolarsResult:
     found = signals(features, quotes)
     lap("signals")
     out.mkdir(parents=True, exist_ok=True)
-    features = features.select([*_BAR_KEY, "ts", *FEATURES])
+    features = features.select([*_BAR_KEY, "ts", *_FEATURES])
     bars.write_parquet(out / "bars.parquet")
     features.write_parquet(out / "features.parquet")
     found.write_parquet(out / "signals.parquet")
@@ -226,8 +233,8 @@ def _book_features(features: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame
 
 def _scored(items: pl.LazyFrame, text: str, scorer: FinanceSentiment) -> pl.LazyFrame:
     """Items of a topic in arrival order, each distinct text scored once."""
-    scores = items.select(text).unique().with_columns(
-        score=pl.col(text).map_elements(scorer.score, return_dtype=pl.Float64)
+    scores = (
+        items.select(text).unique().with_columns(score=pl.col(text).map_elements(scorer.score, return_dtype=pl.Float64))
     )
     return (
         items.select("instrument_id", pl.col("ts_recv").alias("ts_item"), text)
@@ -256,9 +263,13 @@ def _sentiment(features: pl.DataFrame, items: pl.DataFrame, topic: str) -> pl.Da
     return (
         features.sort("ts")
         .join_asof(
-            decayed, left_on="ts", right_on="ts_item", by="instrument_id", allow_exact_matches=False,
+            decayed,
+            left_on="ts",
+            right_on="ts_item",
+            by="instrument_id",
+            allow_exact_matches=False,
             check_sortedness=False,
-        )  # fmt: skip
+        )
         .with_columns(
             pl.when(supported).then(pl.col("score_sum") / pl.col("weight_sum")).alias(f"{topic}_sentiment"),
             pl.when(supported).then(intensity).alias(f"{topic}_intensity"),
@@ -267,15 +278,6 @@ def _sentiment(features: pl.DataFrame, items: pl.DataFrame, topic: str) -> pl.Da
     )
 
 
-FEATURES: Final[tuple[str, ...]] = (
-    "log_return", "ewma_volatility", "realized_volatility", "zscore", "rolling_mean", "rolling_std", "rsi",
-    "relative_volume", "channel_high", "channel_low", "channel_range",
-    "bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "microprice",
-    "depth_imbalance", "order_flow_imbalance",
-    "news_sentiment", "news_intensity", "social_sentiment", "social_intensity",
-)  # fmt: skip
-
-
-def counts(result: PolarsResult) -> dict[str, Any]:
+def counts(result: PolarsResult) -> dict[str, int]:
     """Return rows of each table."""
     return {"bars": result.bars.height, "features": result.features.height, "signals": result.signals.height}

@@ -38,12 +38,12 @@ class _Rule:
     cooldown: int = 0
 
 
-_Z: Final = pl.col("zscore")
-_CLOSE: Final = pl.col("close")
-_MIDDLE: Final = (pl.col("channel_high") + pl.col("channel_low")) / 2
-_ARMED: Final = (pl.col("channel_range") <= 0.02) & (pl.col("relative_volume") >= 1.5)
-_PRESSURE: Final = pl.col("pressure")
-_CALM: Final = pl.col("spread_bps") <= 20.0
+_zscore: Final = pl.col("zscore")
+_close: Final = pl.col("close")
+_middle: Final = (pl.col("channel_high") + pl.col("channel_low")) / 2
+_armed: Final = (pl.col("channel_range") <= 0.02) & (pl.col("relative_volume") >= 1.5)
+_pressure: Final = pl.col("pressure")
+_calm: Final = pl.col("spread_bps") <= 20.0
 
 
 def _direction(long: pl.Expr, short: pl.Expr) -> pl.Expr:
@@ -53,10 +53,10 @@ def _direction(long: pl.Expr, short: pl.Expr) -> pl.Expr:
 
 _MEAN_REVERSION: Final = _Rule(
     strategy="mean_reversion",
-    enter=_direction(_Z <= -2.0, _Z >= 2.0),
-    exit_long=_Z >= -0.5,
-    exit_short=_Z <= 0.5,
-    confidence=(_Z.abs() / 4.0).clip(0.0, 1.0),
+    enter=_direction(_zscore <= -2.0, _zscore >= 2.0),
+    exit_long=_zscore >= -0.5,
+    exit_short=_zscore <= 0.5,
+    confidence=(_zscore.abs() / 4.0).clip(0.0, 1.0),
     price="close",
     ts="ts",
     inputs=("zscore",),
@@ -70,9 +70,9 @@ _MEAN_REVERSION: Final = _Rule(
 )
 _BREAKOUT: Final = _Rule(
     strategy="breakout",
-    enter=_direction(_ARMED & (_CLOSE > pl.col("channel_high")), _ARMED & (_CLOSE < pl.col("channel_low"))),
-    exit_long=_CLOSE < _MIDDLE,
-    exit_short=_CLOSE > _MIDDLE,
+    enter=_direction(_armed & (_close > pl.col("channel_high")), _armed & (_close < pl.col("channel_low"))),
+    exit_long=_close < _middle,
+    exit_short=_close > _middle,
     confidence=(0.5 + 0.5 * (pl.col("relative_volume") - 1.0)).clip(0.0, 1.0),
     price="close",
     ts="ts",
@@ -88,11 +88,11 @@ _BREAKOUT: Final = _Rule(
 _MICROSTRUCTURE: Final = _Rule(
     strategy="microstructure_alpha",
     enter=_direction(
-        _CALM & (_PRESSURE >= 2.5) & (pl.col("flow_mean") > 0), _CALM & (_PRESSURE <= -2.5) & (pl.col("flow_mean") < 0)
+        _calm & (_pressure >= 2.5) & (pl.col("flow_mean") > 0), _calm & (_pressure <= -2.5) & (pl.col("flow_mean") < 0)
     ),
-    exit_long=_PRESSURE <= 0.0,
-    exit_short=_PRESSURE >= 0.0,
-    confidence=(_PRESSURE.abs() / 5.0).clip(0.0, 1.0),
+    exit_long=_pressure <= 0.0,
+    exit_short=_pressure >= 0.0,
+    confidence=(_pressure.abs() / 5.0).clip(0.0, 1.0),
     price="mid_price",
     ts="ts_recv",
     inputs=("depth_imbalance", "order_flow_imbalance", "spread_bps"),
@@ -152,9 +152,15 @@ def _with_moments(quotes: pl.DataFrame) -> pl.DataFrame:
             )
         )
         .select(
-            key, "ts_recv", "mid_price", "depth_imbalance", "spread_bps", "pressure", "flow_mean",
+            key,
+            "ts_recv",
+            "mid_price",
+            "depth_imbalance",
+            "spread_bps",
+            "pressure",
+            "flow_mean",
             order_flow_imbalance="flow",
-        )  # fmt: skip
+        )
         .collect()
     )
 
@@ -162,7 +168,11 @@ def _with_moments(quotes: pl.DataFrame) -> pl.DataFrame:
 def _decide(rows: pl.DataFrame, rule: _Rule) -> pl.DataFrame:
     """Return the decisions of one strategy on rows that are sorted by instrument and time."""
     next_exit = [
-        pl.when(condition).then(pl.col("index").cast(pl.Int64)).fill_null(strategy="backward").over("instrument_id").fill_null(_NEVER)
+        pl.when(condition)
+        .then(pl.col("index").cast(pl.Int64))
+        .fill_null(strategy="backward")
+        .over("instrument_id")
+        .fill_null(_NEVER)
         for condition in (rule.exit_long, rule.exit_short)
     ]
     marked = rows.lazy().with_row_index().select(enter=rule.enter, long=next_exit[0], short=next_exit[1]).collect()

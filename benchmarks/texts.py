@@ -42,9 +42,7 @@ def _texts(rng: np.random.Generator, n: int, subjects: list[str], endings: tuple
     subject = rng.integers(len(subjects), size=n).tolist()
     ending = rng.integers(len(endings), size=n).tolist()
     number = rng.integers(1, 400, size=n).tolist()
-    return [
-        f"{subjects[s]} {endings[e].format(n=value)}" for s, e, value in zip(subject, ending, number, strict=True)
-    ]
+    return [f"{subjects[s]} {endings[e].format(n=value)}" for s, e, value in zip(subject, ending, number, strict=True)]
 
 
 def headlines(rng: np.random.Generator, n: int) -> list[str]:

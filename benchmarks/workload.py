@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from json import dumps
@@ -24,7 +25,7 @@ from benchmarks.texts import headlines, posts
 from schemas.batches import make_batch
 from sinks.archive import Archive, ArchiveWriter
 
-__all__ = ["BARS_ONLY", "CACHE", "FULL", "SMOKE", "Workload", "archive_of", "generate"]
+__all__ = ["BARS_ONLY", "BARS_SMOKE", "CACHE", "FULL", "SMOKE", "Workload", "archive_of", "generate"]
 
 CACHE: Final = Path(__file__).resolve().parent.parent / ".benchmark-cache"
 _FORMAT: Final = 2
@@ -78,8 +79,9 @@ class Workload:
 FULL: Final = Workload(instruments=100, quotes=6_000_000, trades=3_960_000, news=20_000, posts=20_000, seconds=3600)
 SMOKE: Final = Workload(instruments=4, quotes=120_000, trades=79_200, news=400, posts=400, seconds=1800)
 """The density of `FULL` (28 records per instrument and second), on fewer instruments and for half an hour."""
-BARS_ONLY: Final = replace(FULL, instruments=100, quotes=0, trades=1_000_000, news=0, posts=0, seconds=900)
+BARS_ONLY: Final = replace(FULL, quotes=0, trades=1_000_000, news=0, posts=0, seconds=900)
 """Trades at the density of `FULL`, for programs that take one event at a time."""
+BARS_SMOKE: Final = replace(SMOKE, quotes=0, trades=20_000, news=0, posts=0, seconds=450)
 
 
 def archive_of(workload: Workload, cache: Path = CACHE) -> Path:
@@ -93,6 +95,13 @@ def archive_of(workload: Workload, cache: Path = CACHE) -> Path:
             _write(archive, topic, columns)
         partial.rename(root)
     return root
+
+
+def main() -> None:
+    """Make the workload that the command line names and print where it is, as JSON."""
+    workloads = {"FULL": FULL, "SMOKE": SMOKE, "BARS_ONLY": BARS_ONLY, "BARS_SMOKE": BARS_SMOKE}
+    workload = workloads[sys.argv[1]]
+    print(dumps({"archive": str(archive_of(workload)), "rows": workload.rows}))
 
 
 def _write(archive: Archive, topic: str, columns: Columns) -> None:
@@ -118,9 +127,7 @@ def generate(workload: Workload) -> dict[str, Columns]:
     n = workload.rows
     ts_recv, ts_event = _times(rng, n, workload.seconds)
     instrument = rng.choice(workload.instruments, size=n, p=_activity(workload.instruments)).astype(np.int32)
-    topic = np.repeat(
-        np.arange(4, dtype=np.int8), [workload.quotes, workload.trades, workload.news, workload.posts]
-    )
+    topic = np.repeat(np.arange(4, dtype=np.int8), [workload.quotes, workload.trades, workload.news, workload.posts])
     rng.shuffle(topic)
     bid = _walk(rng, instrument, workload.instruments)
     names = pa.array([f"SB{code:03d}" for code in range(workload.instruments)])
@@ -219,3 +226,7 @@ def _social(rng: np.random.Generator, n: int) -> Columns:
         "author": [f"a{author}" for author in rng.integers(5000, size=n).tolist()],
         "text": posts(rng, n),
     }
+
+
+if __name__ == "__main__":
+    main()

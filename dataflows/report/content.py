@@ -83,7 +83,7 @@ def head_content(queries: Queries, run: Run, accounts: Accounts, elapsed: float 
         ("bars", _joined(bars.get("intervals")), False),
         ("version", visible(run.version), False),
         ("configuration", visible(run.config_hash), True),
-        ("feature set", f"{visible(run.feature_set)} ({len(run.feature_names)} features)", True),
+        ("feature set", f"{visible(run.feature_set)}, features: {count(len(run.feature_names))}", True),
         ("run", visible(run.run_id), True),
     ]
     return {
@@ -116,7 +116,7 @@ def _bars_config(config: str) -> Mapping[str, Any]:
     """Return the part of the configuration about bars, wherever it stands in it."""
     try:
         content = json.loads(config)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     levels = [content]
     while levels:

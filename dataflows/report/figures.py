@@ -31,7 +31,7 @@ _REASON_COLOURS: Final = {
     Missing.OUT_OF_SYNC: "#df5452",
     Missing.NOT_FINITE: "#3b3f4a",
 }
-_MARKERS: Final = (
+_MARKERS: Final[tuple[tuple[str, str | None, str, Figure], ...]] = (
     ("enter", "long", "enter long", {"symbol": "triangle-up", "color": _UP}),
     ("enter", "short", "enter short", {"symbol": "triangle-down", "color": _DOWN}),
     ("exit", None, "exit", {"symbol": "circle-open", "color": "#d98a2b"}),
@@ -120,7 +120,8 @@ def instrument_figure(plot: InstrumentPlot) -> Figure:
     for position, domain in enumerate(domains):
         layout[f"yaxis{position + 1}" if position else "yaxis"] = {"domain": domain, "zeroline": position > 1}
     layout["yaxis5"]["range"] = [-1.05, 1.05]
-    layout["yaxis6"] = {"overlaying": "y5", "side": "right", "rangemode": "tozero", "showgrid": False}
+    layout["yaxis6"] = {"overlaying": "y5", "side": "right", "rangemode": "tozero", "showgrid": False,
+                        "tickmode": "auto", "nticks": 4}  # fmt: skip
     for position, (_, lines) in enumerate(_PANELS, 2):
         drawn = _panel(plot.features, lines, f"y{position}")
         data.extend(drawn)
@@ -161,7 +162,7 @@ def _price(plot: InstrumentPlot) -> list[Figure]:
 
 def _markers(signals: Sequence[Row]) -> list[Figure]:
     crowded = len(signals) > _CROWDED
-    style = {"size": 6, "opacity": 0.75} if crowded else {"size": 10}
+    style: Figure = {"size": 6, "opacity": 0.75} if crowded else {"size": 10}
     traces = []
     for intent, direction, name, marker in _MARKERS:
         chosen = [
@@ -170,7 +171,7 @@ def _markers(signals: Sequence[Row]) -> list[Figure]:
         ]  # fmt: skip
         if chosen:
             traces.append(
-                {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": {**marker, **style},
+                {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": marker | style,
                  "x": _milliseconds([row["ts"] for row in chosen]), "y": _values([row["price"] for row in chosen]),
                  "hoverinfo": "text", "hovertext": [_hover(row) for row in chosen]}
             )  # fmt: skip
@@ -201,7 +202,7 @@ def _panel(features: Mapping[str, Series], lines: Sequence[tuple[str, str]], axi
         colour = _COLOURS[position] if feature in _INTENSITY else _COLOURS[(int(axis[1:]) + 4) % len(_COLOURS)]
         intensity = features.get(_INTENSITY.get(feature, ""))
         if intensity is not None:
-            drawn.append(_line(intensity, f"{name} intensity", "y6", colour, opacity=0.4, showlegend=False))
+            drawn.append(_line(intensity, f"{name} intensity", "y6", colour, opacity=0.55, showlegend=False))
             drawn[-1]["line"] = {"color": colour, "width": 0.8}
         drawn.append(_line(series, f"{name} sentiment" if intensity is not None else name, axis, colour,
                            showlegend=feature in _INTENSITY))  # fmt: skip
@@ -219,7 +220,7 @@ def strategy_figure(strategies: Sequence[str], buckets: Sequence[Row], low: int,
          "width": width / 1e6 * 0.92, "marker": {"color": _COLOURS[position % len(_COLOURS)]}}
         for position, strategy in enumerate(strategies)
     ]  # fmt: skip
-    layout = {"height": 300, "barmode": "stack", "margin": {"l": 56, "r": 12, "t": 28, "b": 32}, "hovermode": "x",
+    layout = {"height": 300, "barmode": "stack", "margin": {"l": 56, "r": 12, "t": 28, "b": 46}, "hovermode": "x",
               "xaxis": {"type": "date"}, "yaxis": {"rangemode": "tozero", "title": {"text": "signals"}},
               "showlegend": True, "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}}  # fmt: skip
     return {"data": data, "layout": layout}

@@ -98,9 +98,10 @@ def _ratio(volume: float, ring: FloatArray, oldest: int) -> tuple[int, float]:
         lowest = min(lowest, value)
     if not np.isfinite(total) or not np.isfinite(volume):
         return Missing.NOT_FINITE, np.nan
-    if lowest < 0.0 or total <= 0.0:
+    mean = total / window
+    if lowest < 0.0 or mean <= 0.0:
         return Missing.DEGENERATE, np.nan
-    ratio = volume / (total / window)
+    ratio = volume / mean
     if np.isinf(ratio):
         return Missing.NOT_FINITE, np.nan
     return Missing.OK, ratio

@@ -59,7 +59,7 @@ SELECT
     s.inputs AS inputs,
     s.thresholds AS thresholds,
     s.parameters_hash AS parameters_hash,
-    JSONExtractRaw(r.config, 'strategies', s.strategy) AS strategy_config,
+    JSONExtractRaw(r.config, 'compute', 'strategies', s.strategy) AS strategy_config,
     r.version AS version,
     r.config_hash AS config_hash,
     s.feature_set AS feature_set,

@@ -106,3 +106,12 @@ def test_channel_equals_talib_shifted_by_one(seed: int, window: int) -> None:
     np.testing.assert_array_equal(got[0], high)
     np.testing.assert_array_equal(got[1], low)
     np.testing.assert_allclose(got[2], (high - low) / ((high + low) / 2), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["realized_volatility", "zscore", "relative_volume", "channel"])
+def test_windowed_value_depends_on_its_window_alone_to_the_last_bit(name: str) -> None:
+    bars = _walk(1)
+    whole = _run(name, bars, window=20)
+    for end in range(100, 160):
+        fresh = _run(name, bars.take(slice(end - 21, end)), window=20)
+        np.testing.assert_array_equal(fresh[:, -1], whole[:, end - 1])

@@ -24,8 +24,8 @@
     copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--accent") };
     for (const [key, axis] of Object.entries(copy)) {
       if (/^[xy]axis\d*$/.test(key)) {
-        Object.assign(axis, { gridcolor: colour("--grid"), linecolor: colour("--line"), separatethousands: true,
-          zerolinecolor: colour("--line"), separatethousands: true, spikecolor: colour("--muted") });
+        Object.assign(axis, { gridcolor: colour("--grid"), linecolor: colour("--line"), separatethousands: true, exponentformat: "none",
+          zerolinecolor: colour("--line"), separatethousands: true, exponentformat: "none", spikecolor: colour("--muted") });
       }
     }
     return copy;
@@ -64,10 +64,17 @@
     if (choice) {
       const show = () => {
         const index = choice.value;
+        history.replaceState(null, "", "#instrument-" + index);
         draw(document.getElementById("instrument-plot"), "instrument-" + index);
         document.querySelectorAll("[data-instrument]").forEach((note) => { note.hidden = note.dataset.instrument !== index; });
       };
       choice.addEventListener("change", show);
+      // A link such as report.html#instrument-2 opens the third instrument.
+      const linked = /^#instrument-(\d+)$/.exec(location.hash);
+      if (linked && Number(linked[1]) < choice.options.length) {
+        choice.value = linked[1];
+        document.getElementById("instruments").scrollIntoView();
+      }
       if (choice.selectedIndex > 0) { show(); }
     }
     document.querySelectorAll("[data-copies]").forEach((button) => button.addEventListener("click", () => copyText(button)));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -167,13 +168,13 @@ def test_lobster_either_file_or_the_folder_names_the_pair(lobster: Path) -> None
 def test_lobster_pair_that_does_not_fit_is_refused(lobster: Path) -> None:
     orderbook = lobster.with_name(LOBSTER.format("orderbook"))
     orderbook.write_bytes(b"\n".join(BOOKS[:3]))
-    with pytest.raises(InputError, match="expected as many lines in .*, found 3 and 7 or more"):
+    with pytest.raises(InputError, match=r"expected as many lines in .*, found 3 and 7 or more"):
         run("lobster", lobster)
     orderbook.unlink()
     with pytest.raises(InputError, match="put both files in one folder"):
         run("lobster", lobster)
     odd = lobster.rename(lobster.with_name("AAPL.csv"))
-    with pytest.raises(InputError, match="expected a file named `TICKER_DATE_START_END_message_LEVELS.csv`"):
+    with pytest.raises(InputError, match="expected a file named `TICKER_DATE_START_END_message_LEVELS"):
         run("lobster", odd)
 
 
@@ -187,14 +188,14 @@ def quote(price: int = 3_720_500_000_000, action: dbn.Action = dbn.Action.ADD, *
 
 
 def write_dbn(path: Path, records: list[Any], schema: dbn.Schema | None = dbn.Schema.MBP_1) -> bytes:
-    interval = {"start_date": date(2020, 12, 28), "end_date": date(2020, 12, 29), "symbol": "7"}
+    interval = SimpleNamespace(start_date=date(2020, 12, 28), end_date=date(2020, 12, 29), symbol="7")
     metadata = dbn.Metadata(
         dataset="GLBX.MDP3",
         start=RECV,
         stype_in=dbn.SType.RAW_SYMBOL,
         stype_out=dbn.SType.INSTRUMENT_ID,
         schema=schema,
-        mappings=[dbn.SymbolMapping("ESH1", [dbn.MappingInterval(**interval)])],
+        mappings=[SimpleNamespace(raw_symbol="ESH1", intervals=[interval])],
     )
     data = bytes(metadata) + b"".join(bytes(record) for record in records)
     path.write_bytes(data)

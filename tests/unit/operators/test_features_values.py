@@ -145,6 +145,7 @@ def test_rsi_of_overflowing_changes_recovers() -> None:
         ([1.0, 3.0, 4.0], [_WARM, _WARM, _OK]),
         ([0.0, 0.0, 4.0], [_WARM, _WARM, _DEGENERATE]),
         ([0.0, 0.0, 0.0], [_WARM, _WARM, _DEGENERATE]),
+        ([5e-324, 0.0, 1.0], [_WARM, _WARM, _DEGENERATE]),
         ([1.0, -1.0, 4.0, 4.0, 4.0], [_WARM, _WARM, _DEGENERATE, _DEGENERATE, _OK]),
         ([1.0, _NAN, 4.0, 4.0, 4.0], [_WARM, _WARM, _NOT_FINITE, _NOT_FINITE, _OK]),
         ([1.0, 1.0, _NAN, 4.0, 4.0], [_WARM, _WARM, _NOT_FINITE, _NOT_FINITE, _NOT_FINITE]),
