@@ -83,8 +83,8 @@ def compare_frames(
     """Return the difference of each of these columns, rows matched by key."""
     joined = _plain(ours).join(_plain(theirs), on=key, how="full", suffix="_peer", coalesce=False)
     unmatched = joined.filter(pl.any_horizontal(pl.col(f"{key[0]}_peer", key[0]).is_null())).height
-    doubled = joined.height - ours.height if not unmatched else 0
-    found = [Difference(table, "rows", unmatched + abs(doubled), 0.0)]
+    doubled = sum(frame.height - frame.select(key).unique().height for frame in (ours, theirs))
+    found = [Difference(table, "rows", unmatched + doubled, 0.0)]
     values = [name for name in columns if name not in key and name not in _TEXTS]
     return found + [_difference(table, name, joined) for name in values]
 
@@ -101,8 +101,8 @@ def _texts(frame: pl.DataFrame) -> list[str]:
     return [name for name in _TEXTS if name in frame.columns]
 
 
-def _text_type(found: pl.DataType) -> type[pl.DataType]:
-    return pl.Binary if found in (pl.Binary, pl.String) else pl.String
+def _text_type(found: pl.DataType) -> pl.DataType:
+    return pl.Binary() if found in (pl.Binary, pl.String) else pl.String()
 
 
 def _difference(table: str, name: str, joined: pl.DataFrame) -> Difference:

@@ -85,7 +85,7 @@ def kernels(rows: int = _ROWS, batch: int = _BATCH) -> list[Kernel]:
         _quote_features(tops),
         _sampler(books),
         _microstructure(books),
-        *(_bar_feature(name, bars, rows) for name in BAR_FEATURES),
+        *(_bar_feature(name, bars) for name in BAR_FEATURES),
     ]
 
 
@@ -145,16 +145,22 @@ def _duplicates(columns: dict[str, Any], parts: list[slice]) -> Kernel:
 
 
 def _trades_to_bars(columns: dict[str, Any], parts: list[slice]) -> Kernel:
-    names = ("ts_event", "ts_recv", "price", "size", "side")
-    inputs = [(_codes(columns, part), *(frozen(columns[name][part]) for name in names)) for part in parts]
+    def column(name: str, part: slice) -> Any:
+        return frozen(columns[name][part])
+
+    inputs = [
+        (_codes(columns, part), column("ts_event", part), column("ts_recv", part), column("price", part),
+         column("size", part), column("side", part), int(columns["ts_recv"][part][-1]) + 1)
+        for part in parts
+    ]  # fmt: skip
 
     def make() -> Callable[[], None]:
         state = BarState((_SECOND, 60 * _SECOND), grace_ns=_SECOND, max_ahead_ns=5 * _SECOND)
         state.ensure(100)
 
         def run() -> None:
-            for columns in inputs:
-                state.update(*columns, int(columns[2][-1]) + 1)
+            for trades in inputs:
+                state.update(*trades)
 
         return run
 
@@ -173,11 +179,17 @@ def _book_features(tops: list[BookColumns]) -> list[BookFeatureColumns]:
 
 
 def _quote_features(tops: list[BookColumns]) -> Kernel:
-    return Kernel("quotes to book features", sum(map(len, tops)), lambda: lambda: _ignore(_book_features(tops)))
+    def make() -> Callable[[], None]:
+        state = BookFeatureState()
+        state.ensure(100)
 
+        def run() -> None:
+            for top in tops:
+                state.update(top)
 
-def _ignore(_: object) -> None:
-    return None
+        return run
+
+    return Kernel("quotes to book features", sum(map(len, tops)), make)
 
 
 def _sampler(books: list[BookFeatureColumns]) -> Kernel:
@@ -245,7 +257,7 @@ def _bars(rows: int) -> list[BarColumns]:
     return frames
 
 
-def _bar_feature(name: str, frames: list[BarColumns], rows: int) -> Kernel:
+def _bar_feature(name: str, frames: list[BarColumns]) -> Kernel:
     cls = BAR_FEATURES[name]
 
     def make() -> Callable[[], None]:

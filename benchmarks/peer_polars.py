@@ -21,7 +21,7 @@ import polars as pl
 from benchmarks.peer_polars_signals import signals
 from models.text.sentiment import FinanceSentiment
 
-__all__ = ["PolarsResult", "counts", "run"]
+__all__ = ["PolarsResult", "bars", "counts", "run"]
 
 _SECOND: Final = 10**9
 _INTERVALS: Final = (_SECOND, 60 * _SECOND)
@@ -71,10 +71,10 @@ def run(archive: Path, out: Path) -> PolarsResult:
 
     scorer = FinanceSentiment()
     texts = [_scored(_scan(archive, topic), text, scorer) for topic, text in _TEXT.items()]
-    inputs = [_bars(_scan(archive, "trades")), _quotes(_scan(archive, "quotes")), *texts]
-    bars, quotes, *items = pl.collect_all(inputs)
+    inputs = [bars(archive), _quotes(_scan(archive, "quotes")), *texts]
+    made, quotes, *items = pl.collect_all(inputs)
     lap("inputs")
-    features = _bar_features(bars.lazy()).collect()
+    features = _bar_features(made.lazy()).collect()
     lap("bar features")
     features = _book_features(features, quotes)
     lap("book features at bars")
@@ -85,11 +85,11 @@ def run(archive: Path, out: Path) -> PolarsResult:
     lap("signals")
     out.mkdir(parents=True, exist_ok=True)
     features = features.select([*_BAR_KEY, "ts", *_FEATURES])
-    bars.write_parquet(out / "bars.parquet")
+    made.write_parquet(out / "bars.parquet")
     features.write_parquet(out / "features.parquet")
     found.write_parquet(out / "signals.parquet")
     lap("write")
-    return PolarsResult(bars, features, found, stages)
+    return PolarsResult(made, features, found, stages)
 
 
 def _scan(archive: Path, topic: str) -> pl.LazyFrame:
@@ -98,8 +98,9 @@ def _scan(archive: Path, topic: str) -> pl.LazyFrame:
     )
 
 
-def _bars(trades: pl.LazyFrame) -> pl.LazyFrame:
+def bars(archive: Path) -> pl.LazyFrame:
     """Bars of each interval from the trades that arrived before the bar's decision time, in arrival order."""
+    trades = _scan(archive, "trades")
     return pl.concat([_bars_of(trades, interval) for interval in _INTERVALS]).sort(
         "interval_ns", "instrument_id", "ts_start"
     )

@@ -136,7 +136,7 @@ def entry(
 
 
 def _median(runs: list[dict[str, Any]], name: str) -> float:
-    return statistics.median(run[name] for run in runs)
+    return float(statistics.median(run[name] for run in runs))
 
 
 class Bench:
@@ -189,13 +189,21 @@ class Bench:
                 )
         if work.verified:
             self._verify(work)
-        details = {"profile": self._profile(archive)} if work.profiled else {}
+        details: dict[str, Any] = {}
+        if work.profiled:
+            details = {"profile": self._profile(archive), "kernels_ns_per_row": self._kernels()}
         return [entry(work, peer, rows, samples, machine, details) for peer in work.peers]
 
     def _verify(self, work: Work) -> None:
         for peer in work.peers.values():
             self._run("benchmarks.agreement", str(self.out(work.ours[-1]) / "database"), str(self.out(peer)))
             self._say(f"{work.name}: every row of ours and of {peer} agrees")
+
+    def _kernels(self) -> dict[str, float]:
+        figures = self._python("benchmarks.kernels", "--json")
+        for name, ns in figures.items():
+            self._say(f"  {name:38s} {ns:8.1f} ns/row")
+        return figures
 
     def _profile(self, archive: Path) -> dict[str, Any]:
         measured = self.task("profile", archive)

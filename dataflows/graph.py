@@ -58,9 +58,8 @@ def build_graph(settings: Settings, source: Source[Arrival], sources: tuple[str,
     shards = route("route", op.map("accepted", admitted, lambda item: item.arrival), shards=settings.shards)
     frames = align("align", shards, sources=sources)
     computed = compute("compute", frames, config=settings.compute)
-    outputs = op.map("outputs", computed, lambda item: item[1])
-    rows = op.filter("rows", outputs, lambda item: isinstance(item, Rows))
-    increments = op.filter("increments", outputs, lambda item: isinstance(item, dict))
+    rows = op.filter_map("rows", computed, lambda item: item[1] if isinstance(item[1], Rows) else None)
+    increments = op.filter_map("increments", computed, lambda item: item[1] if isinstance(item[1], dict) else None)
     refused = op.flat_map("refused", admitted, lambda item: item.refused)
     counted = op.map("counted", admitted, lambda item: item.counts)
     keyed_counts: KeyedStream[Counts] = op.map(

@@ -99,7 +99,7 @@ class ShardConfig(ComponentConfig):
     bars: BarsConfig = Field(default_factory=BarsConfig)
     book: BookConfig = Field(default_factory=BookConfig)
     news: SentimentConfig = Field(default_factory=SentimentConfig)
-    social: SentimentConfig = Field(default_factory=lambda: SentimentConfig(half_life="10m"))
+    social: SentimentConfig = Field(default_factory=lambda: SentimentConfig(half_life=parse_duration("10m")))
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -188,8 +189,10 @@ class ArchiveWriter:
         self._note = dict(note or {})
         self._schema = archive_schema(topic)
         self._partition = archive._claim(topic, source)
-        self._writers: dict[int, tuple[Path, pq.ParquetWriter]] = {}
-        self._pending: dict[int, list[pa.RecordBatch]] = {}
+        self._day: int | None = None
+        self._pending: list[pa.RecordBatch] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._written: list[Path] = []
         self._last_recv = -(2**63)
         self.rows = 0
         self.order_violations = 0
@@ -233,50 +236,55 @@ class ArchiveWriter:
         stamped = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         days = recv // _DAY_NS
         cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), batch.num_rows]
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, stop in pairwise(cuts):
             self._append_day(int(days[start]), stamped.slice(start, stop - start))
 
     def _append_day(self, day: int, batch: pa.RecordBatch) -> None:
-        pending = self._pending.setdefault(day, [])
-        pending.append(batch)
-        if sum(part.num_rows for part in pending) >= ROW_GROUP_ROWS:
+        if day != self._day:
+            self._finish_day()
+            self._day = day
+        self._pending.append(batch)
+        if sum(part.num_rows for part in self._pending) >= ROW_GROUP_ROWS:
             self._flush(day)
 
     def _flush(self, day: int) -> None:
-        pending = self._pending.pop(day, [])
-        if not pending:
+        if not self._pending:
             return
-        if day not in self._writers:
+        if self._writer is None:
             folder = self._archive.root / self._topic / str(np.datetime64(day, "D"))
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{self._partition:05d}.tmp"
-            writer = pq.ParquetWriter(
-                temporary, self._schema, compression="lz4", use_dictionary=_dictionary_columns(self._schema)
+            self._written.append(folder / f".{self._partition:05d}.tmp")
+            dictionaries = [field.name for field in self._schema if pa.types.is_dictionary(field.type)]
+            self._writer = pq.ParquetWriter(
+                self._written[-1], self._schema, compression="lz4", use_dictionary=dictionaries
             )
-            self._writers[day] = (temporary, writer)
-        table = pa.Table.from_batches(pending).unify_dictionaries()
-        self._writers[day][1].write_table(table, row_group_size=ROW_GROUP_ROWS)
+        table = pa.Table.from_batches(self._pending).unify_dictionaries()
+        self._pending = []
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+
+    def _finish_day(self) -> None:
+        """Close the file of the day: receipt never goes back, so no record of it will follow."""
+        if self._day is not None:
+            self._flush(self._day)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def close(self) -> None:
         """Publish every file and mark the source complete."""
-        for day in list(self._pending):
-            self._flush(day)
+        self._finish_day()
         self._remove_published()
-        for temporary, writer in self._writers.values():
-            writer.close()
+        for temporary in self._written:
             os.replace(temporary, temporary.with_name(f"{self._partition:05d}.parquet"))
         self._archive._complete(self._topic, self._source, self.rows, self._note)
 
     def abort(self) -> None:
         """Remove what was written; a version published before stays hidden until the source is written again."""
-        for temporary, writer in self._writers.values():
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()
+        for temporary in self._written:
             temporary.unlink(missing_ok=True)
 
     def _remove_published(self) -> None:
         for old in (self._archive.root / self._topic).glob(f"*/{self._partition:05d}.parquet"):
             old.unlink()
-
-
-def _dictionary_columns(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if pa.types.is_dictionary(field.type)]

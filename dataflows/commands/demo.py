@@ -52,7 +52,9 @@ def run_demo(out: Path, *, seed: int, minutes: int, instruments: int, replace: b
     archive = Archive.create(out / "archive")
     config = demo_config(seed, minutes, instruments)
     with progress_bar("simulate a market", "records") as progress:
-        simulated = simulate(config, archive, progress=lambda rows, share: progress(rows, round(rows / max(share, 0.01))))
+        simulated = simulate(
+            config, archive, progress=lambda rows, share: progress(rows, round(rows / max(share, 0.01)))
+        )
     db = out / "db"
     with Store.open(str(db)) as store:
         job = Replay(archive, _RUN_ID, Settings(), recovery=recovery_folder(str(db), _RUN_ID, None))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dataflows.report.drift import FeatureDrift
 from dataflows.report.queries import Row, Series
-from dataflows.report.text import number, plot_text, visible
+from dataflows.report.text import decimals, json_block, number, plot_text, visible
 from schemas.enums import Missing
 
 __all__ = ["InstrumentPlot", "coverage_figure", "drift_figure", "instrument_figure", "strategy_figure"]
@@ -39,6 +39,8 @@ _MARKERS: Final[tuple[tuple[str, str | None, str, Figure], ...]] = (
 )
 _CROWDED: Final = 150
 """Signals from which on markers are small."""
+_HOVER_BYTES: Final = 200_000
+"""Bytes of an instrument's hover texts; twelve of them, twelve sets of series and Plotly make less than 12 MB."""
 _HOVER_PAIRS: Final = 8
 """Inputs and thresholds that a marker's hover shows."""
 _PANELS: Final = (
@@ -163,28 +165,37 @@ def _price(plot: InstrumentPlot) -> list[Figure]:
 def _markers(signals: Sequence[Row]) -> list[Figure]:
     crowded = len(signals) > _CROWDED
     style: Figure = {"size": 6, "opacity": 0.75} if crowded else {"size": 10}
+    hovers = _hovers(signals)
     traces = []
     for intent, direction, name, marker in _MARKERS:
         chosen = [
-            row for row in signals
+            (row, hover) for row, hover in zip(signals, hovers, strict=True)
             if row["intent"] == intent.encode() and direction in (None, row["direction"].decode())
         ]  # fmt: skip
         if chosen:
             traces.append(
                 {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": marker | style,
-                 "x": _milliseconds([row["ts"] for row in chosen]), "y": _values([row["price"] for row in chosen]),
-                 "hoverinfo": "text", "hovertext": [_hover(row) for row in chosen]}
+                 "x": _milliseconds([row["ts"] for row, _ in chosen]), "y": _values([row["price"] for row, _ in chosen]),
+                 "hoverinfo": "text", "hovertext": [hover for _, hover in chosen]}
             )  # fmt: skip
     return traces
 
 
-def _hover(row: Row) -> str:
-    action = f"{row['intent'].decode()} {row['direction'].decode()}"
-    lines = [
-        f"<b>{plot_text(visible(row['strategy'], 60))}</b> {action} at {number(row['price'], 8)}",
-        f"confidence {number(row['confidence'], 3)}",
-        plot_text(visible(row["reason"], 120)),
-    ]
+def _hovers(signals: Sequence[Row]) -> list[str]:
+    """Return what each marker says: everything while the bytes last, then only what was decided."""
+    left = _HOVER_BYTES
+    hovers = []
+    for row in signals:
+        action = f"{row['intent'].decode()} {row['direction'].decode()} at {number(row['price'], 8)}"
+        hover = f"<b>{action}</b><br>confidence {decimals(row['confidence'])}"
+        whole = f"{hover}<br>{_explained(row)}"
+        left -= len(json_block(whole).encode())
+        hovers.append(whole if left > 0 else hover)
+    return hovers
+
+
+def _explained(row: Row) -> str:
+    lines = [plot_text(visible(row["strategy"], 60)), plot_text(visible(row["reason"], 120))]
     for title, kind in (("inputs", "input"), ("thresholds", "threshold")):
         pairs = list(zip(row[f"{kind}_names"], row[f"{kind}_values"], strict=True))[:_HOVER_PAIRS]
         if pairs:

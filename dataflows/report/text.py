@@ -85,7 +85,9 @@ def json_block(content: Any) -> Markup:
     >>> str(json_block({"text": "</script>"}))
     '{"text":"\\u003c/script\\u003e"}'
     """
-    return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).translate(_SCRIPT_ESCAPES))
+    return Markup(
+        json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).translate(_SCRIPT_ESCAPES)
+    )
 
 
 def sql_text(text: str) -> str:

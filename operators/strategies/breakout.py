@@ -88,8 +88,9 @@ class Breakout(Strategy):
         armed = (width <= config.max_range) & (volume >= config.min_relative_volume)
         long = armed & (view.price > high)
         short = armed & (view.price < low)
-        middle = (high + low) / 2
-        confidence = 0.5 + 0.5 * (volume - 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite inputs give NaN, which opens nothing
+            middle = high / 2 + low / 2
+            confidence = 0.5 + 0.5 * (volume - 1.0)
         return decide(
             self.state,
             view,

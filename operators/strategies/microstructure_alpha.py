@@ -108,10 +108,11 @@ class MicrostructureAlpha(Strategy):
         """Return z-score and mean flow at each row, NaN where there is none, and move the moments."""
         z = np.full(len(view.code), np.nan)
         flow = np.full(len(view.code), np.nan)
-        state = self.state
+        alpha = 1.0 - 2.0 ** (-1.0 / config.half_life)
+        moments = [self.state[name] for name in ("count", "mean", "variance", "flow")]
         _update_moments(
-            frozen(view.code), frozen(view.values), frozen(view.missing), 1.0 - 2.0 ** (-1.0 / config.half_life), config.warm_up,
-            config.min_deviation, state["count"], state["mean"], state["variance"], state["flow"], z, flow,
+            frozen(view.code), frozen(view.values), frozen(view.missing), alpha, config.warm_up,
+            config.min_deviation, *moments, z, flow,
         )  # fmt: skip
         return z, flow
 

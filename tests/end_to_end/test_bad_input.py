@@ -62,7 +62,8 @@ def test_replay_locked_database_is_refused(signalbox, archive, tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from sinks.store import Store; s = Store.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()",
+            "import sys; from sinks.store import Store\n"
+            "with Store.open(sys.argv[1]): print('open', flush=True); sys.stdin.read()",
             str(db),
         ],
         stdin=subprocess.PIPE,

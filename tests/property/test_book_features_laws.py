@@ -43,9 +43,8 @@ def features_of(rows, cuts=()):
         twin.restore(state.snapshot(N_CODES))
         state = twin
         parts.append(state.update(quotes_top(*(array[part] for array in rows))))
-    return BookFeatureColumns(
-        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(parts[0]))
-    )
+    names = [field.name for field in dataclasses.fields(BookFeatureColumns)]
+    return BookFeatureColumns(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @settings(max_examples=80, deadline=None)
@@ -61,7 +60,7 @@ def test_order_flow_imbalance_equals_the_direct_formula(rows):
         if code in previous:
             p_bid, p_bid_size, p_ask, p_ask_size = previous[code]
             flow = (bid >= p_bid) * bid_size - (bid <= p_bid) * p_bid_size
-            flow += -(ask <= p_ask) * ask_size + (ask >= p_ask) * p_ask_size
+            flow += (ask >= p_ask) * p_ask_size - (ask <= p_ask) * ask_size
             assert features.values[i, FLOW] == flow
         else:
             assert features.missing[i, FLOW] == Missing.WARMING_UP

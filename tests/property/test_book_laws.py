@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -120,13 +121,12 @@ SIZES = st.sampled_from([0.0, 1.0, 2.0, 5.0])
 BID = st.tuples(st.integers(90, 99).map(float), SIZES)
 ASK = st.tuples(st.integers(100, 109).map(float), SIZES)
 CROSSING = st.tuples(st.sampled_from([95.0, 99.0, 100.0, 104.0]), SIZES)
-BROKEN = st.tuples(
-    st.sampled_from([0.0, -1.0, math.nan, math.inf, 95.0]), st.sampled_from([-1.0, math.nan, math.inf, 1.0])
-)
+BROKEN_PRICE = st.sampled_from([0.0, -1.0, math.nan, math.inf, 95.0])
+BROKEN = st.tuples(BROKEN_PRICE, st.sampled_from([-1.0, math.nan, math.inf, 1.0]))
 
 
 @st.composite
-def streams(draw, max_size=40):
+def streams(draw, max_size=30):
     """Draw messages of a few instruments: mostly in order, with gaps, repeats, stale snapshots and bad values."""
     by_previous = draw(st.booleans())
     number = [10] * N_CODES
@@ -191,7 +191,7 @@ def rows(update, messages):
 def run(state, messages, cuts=()):
     tops, refused = [], []
     bounds = [0, *sorted(cuts), len(messages)]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         part = messages[low:high]
         more_tops, more_refused = rows(state.update(columns(part)), part)
         tops += more_tops
@@ -220,14 +220,14 @@ def test_book_equals_the_reference_at_every_message(messages):
             assert list(zip(ask_prices, ask_sizes, strict=True)) == sorted(reference.sides[1].items())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(streams(), st.data())
 def test_book_cut_into_calls_gives_the_same(messages, data):
     cuts = data.draw(st.lists(st.integers(0, len(messages)), max_size=8))
     assert run(fresh(), messages, cuts) == run(fresh(), messages)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(streams(), st.data())
 def test_book_resumed_from_a_snapshot_gives_the_same(messages, data):
     cut = data.draw(st.integers(0, len(messages)))
@@ -254,7 +254,7 @@ def assert_plain(value):
             assert_plain(part)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(streams())
 def test_book_does_not_depend_on_other_instruments(messages):
     tops, refused = run(fresh(), messages)
@@ -265,7 +265,7 @@ def test_book_does_not_depend_on_other_instruments(messages):
         assert (run(fresh(), alone) if alone else ([], [])) == expected
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(streams())
 def test_book_accounts_for_every_message_once(messages):
     state = fresh()
@@ -306,9 +306,8 @@ def test_book_memory_stays_bounded_under_a_long_wild_stream():
             state.reset(rng.integers(0, n_codes, 3).astype(np.int32))
         sizes.append(state.nbytes)
         assert len(state.held()) <= n_codes * 20
-    assert sizes[-1] == sizes[5]
     most = n_codes * 2 * 50 * 16
-    assert sizes[-1] <= 4 * most + 10_000
+    assert max(sizes) <= 4 * most
 
 
 def test_book_that_shrinks_gives_its_room_back_to_others():
@@ -336,23 +335,11 @@ def test_book_levels_of_a_large_snapshot_are_sorted(order):
         prices = np.random.default_rng(3).permutation(prices)
     state = BookState(depth=1, max_levels=300, max_pending=1)
     state.ensure(1)
-    state.update(
-        BookMessages(
-            np.zeros(1),
-            np.zeros(1),
-            np.zeros(1),
-            np.zeros(1),
-            [-1],
-            [7],
-            [-1],
-            np.array([0, 500]),
-            prices,
-            prices,
-            np.array([0, 500]),
-            1_000 + prices,
-            prices,
-        )  # fmt: skip
-    )
+    messages = BookMessages(
+        np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1), [-1], [7], [-1],
+        np.array([0, 500]), prices, prices, np.array([0, 500]), 1_000 + prices, prices,
+    )  # fmt: skip
+    state.update(messages)
     bids, bid_sizes, asks, _ = state.levels(0)
     assert bids.tolist() == list(np.arange(500.0, 200.0, -1.0))
     assert bid_sizes.tolist() == bids.tolist()
