@@ -1,8 +1,8 @@
 """Where the time of a run goes: CPU and wall seconds of each stage of the graph, without those it calls.
 
-Methods are wrapped for the length of a run; a stage that is called within another is taken off it. CPU time
-is that of the calling thread, so waiting and a busy machine do not count. What the database's own threads
-and Bytewax' engine use is what is left of the whole.
+Methods are wrapped for the length of a run; a stage that is called within another is taken off it. CPU time is that
+of the calling thread, so waiting and a busy machine do not count. What Bytewax' engine uses is what is left of the
+main thread, which it runs on, and what the database's own threads use is what is left of the process.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Stages:
     _totals: dict[str, _Total] = field(default_factory=dict)
     _local: threading.local = field(default_factory=threading.local)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    main_cpu: float = 0.0
+    """CPU seconds of all stages on the main thread"""
 
     def timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time taken."""
@@ -113,6 +115,8 @@ class Stages:
             total.cpu += cpu
             total.wall += wall
             total.calls += 1
+            if threading.current_thread() is threading.main_thread():
+                self.main_cpu += cpu
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ the features of its instrument are sampled as of that moment, from records that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,16 @@ def feature_set(config: ShardConfig) -> FeatureSet:
         specs.extend(cls.specs(getattr(config.features, name)))
     specs.extend(BookFeatureState.specs(depth=config.book.depth))
     for topic in _TEXT_TOPICS:
-        specs.extend(_sentiment(getattr(config, topic)).specs(topic))
+        sentiment, intensity = _sentiment(getattr(config, topic)).specs(topic)
+        scored = replace(sentiment, parameters=sentiment.parameters | {"lexicon": _scorer().version})
+        specs.extend((scored, intensity))
     return FeatureSet(tuple(specs))
+
+
+@lru_cache(maxsize=1)
+def _scorer() -> FinanceSentiment:
+    """Return the scorer that all shards of a process share; it keeps nothing but a cache."""
+    return FinanceSentiment()
 
 
 def _sentiment(config: SentimentConfig) -> SentimentState:
@@ -99,7 +108,7 @@ class FeatureEngine:
         self._book_features = BookFeatureState()
         self._sampler = BookSampler(len(self._intervals), max_age_ns=duration_ns(config.book.max_age))
         self._sentiment = {topic: _sentiment(getattr(config, topic)) for topic in _TEXT_TOPICS}
-        self._scorer = FinanceSentiment()
+        self._scorer = _scorer()
         self._n_features = len(feature_set(config).specs)
 
     def _array_states(self) -> dict[str, Any]:
@@ -226,7 +235,7 @@ class FeatureEngine:
             )
             refusals.accept(topic, batch.num_rows)
             item_ts = times(batch, "ts_recv")
-            score = np.array([self._scorer.score(value) for value in batch.column(text).to_pylist()], dtype=np.float64)
+            score = self._scorer.scores(batch.column(text).to_pylist())
         return self._sentiment[topic].update_and_sample(
             item_code, item_ts, score, np.ones(len(score)), bars.code, bars.ts
         )

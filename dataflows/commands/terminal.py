@@ -19,7 +19,7 @@ from schemas.enums import CountKind
 
 __all__ = ["console", "print_json", "progress_bar", "run_tables"]
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Results go here."""
 
 

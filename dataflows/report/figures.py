@@ -175,7 +175,8 @@ def _markers(signals: Sequence[Row]) -> list[Figure]:
         if chosen:
             traces.append(
                 {"type": "scatter", "mode": "markers", "name": name, "yaxis": "y", "marker": marker | style,
-                 "x": _milliseconds([row["ts"] for row, _ in chosen]), "y": _values([row["price"] for row, _ in chosen]),
+                 "x": _milliseconds([row["ts"] for row, _ in chosen]),
+                 "y": _values([row["price"] for row, _ in chosen]),
                  "hoverinfo": "text", "hovertext": [hover for _, hover in chosen]}
             )  # fmt: skip
     return traces

@@ -221,7 +221,7 @@ class Queries:
         """Return dead letters, at most three of each topic and reason, with the start of their payload."""
         sql = f"""SELECT topic, partition, offset, {_NS}(ts_recv) AS ts_recv, instrument_id, reason,
             substring(detail, 1, {_TEXT}) AS detail, substring(payload, 1, {{payload:UInt32}}) AS payload,
-            length(payload) AS size FROM dead_letters WHERE run_id = {{run:String}}
+            length(d.payload) AS size FROM dead_letters AS d WHERE run_id = {{run:String}}
             ORDER BY topic, reason, partition, offset LIMIT 3 BY topic, reason LIMIT {{limit:UInt32}}"""
         return self._records(sql, limit=limit, payload=payload)
 
@@ -241,8 +241,8 @@ class Queries:
     def late_examples(self, limit: int, payload: int) -> list[Row]:
         """Return late events, at most five of each topic and bar length, with the start of their payload."""
         sql = f"""SELECT topic, partition, offset, interval_ns, {_NS}(ts_event) AS ts_event, {_NS}(ts_recv) AS ts_recv,
-            instrument_id, reason, substring(payload, 1, {{payload:UInt32}}) AS payload, length(payload) AS size
-            FROM late_events WHERE run_id = {{run:String}}
+            instrument_id, reason, substring(payload, 1, {{payload:UInt32}}) AS payload, length(e.payload) AS size
+            FROM late_events AS e WHERE run_id = {{run:String}}
             ORDER BY topic, interval_ns, partition, offset LIMIT 5 BY topic, interval_ns LIMIT {{limit:UInt32}}"""
         return self._records(sql, limit=limit, payload=payload)
 

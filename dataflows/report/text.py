@@ -91,15 +91,16 @@ def json_block(content: Any) -> Markup:
 
 
 def sql_text(text: str) -> str:
-    r"""Return a SQL string literal.
+    r"""Return a SQL string literal of printable characters; others are written as escaped bytes.
 
     Examples
     --------
-    >>> sql_text("it's")
-    "'it\\'s'"
+    >>> print(sql_text("it's\n"))
+    'it\'s\x0a'
     """
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    shown = (c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in c.encode()) for c in escaped)
+    return f"'{''.join(shown)}'"
 
 
 def count(value: int | None) -> str:
@@ -180,7 +181,7 @@ def duration(nanoseconds: int) -> str:
     """
     seconds = nanoseconds // 10**9
     if seconds < 60:
-        return format_duration(nanoseconds)
+        return format_duration(nanoseconds) if nanoseconds else "0s"
     units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
     parts: list[str] = []
     for unit, length in units:

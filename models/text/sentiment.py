@@ -133,13 +133,16 @@ class FinanceSentiment:
     def _unscored(self, text: str, cleaned: str) -> Unscored | None:
         if not text.strip():
             return Unscored.EMPTY
-        letters = sum(character.isalpha() for character in cleaned)
-        latin = sum(character.isalpha() and character < "\u0250" for character in cleaned)
-        if letters > 2 * latin:
+        if not cleaned.isascii() and _mostly_foreign(cleaned):
             return Unscored.FOREIGN_SCRIPT
         if _WORD.search(cleaned) or any(character in self._analyzer.emojis for character in cleaned):
             return None
         return Unscored.NO_WORDS
+
+
+def _mostly_foreign(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    return len(letters) > 2 * sum(character < "\u0250" for character in letters)
 
 
 def _token(*words: str) -> str:

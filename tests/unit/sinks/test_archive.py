@@ -57,9 +57,14 @@ def test_writer_thousands_of_days_keep_one_file_open(tmp_path):
 
 def test_writer_error_leaves_no_file(tmp_path):
     archive = Archive.create(tmp_path / "a")
-    with pytest.raises(ZeroDivisionError), ArchiveWriter(archive, "trades", "x") as writer:
-        writer.append(trades(1, DAY))
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with ArchiveWriter(archive, "trades", "x") as writer:
+            writer.append(trades(1, DAY))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert archive.files("trades") == ()
     assert archive.topics() == ()
     assert not [path for path in (tmp_path / "a" / "trades").rglob("*") if path.is_file()]
