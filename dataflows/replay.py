@@ -25,6 +25,7 @@ from dataflows.sources.archive import ArchiveSource, ReplayRange
 from operators.feature_engine import feature_set
 from schemas.enums import CountKind, RunStatus
 from schemas.errors import ConfigError, SignalboxError
+from schemas.time import format_time
 from sinks.archive import Archive
 from sinks.store import Run, RunCount, Store
 from sinks.tables import TableSink
@@ -131,8 +132,16 @@ def _describe(job: Replay) -> Run:
         feature_set=features.hash,
         feature_names=features.names,
         config=job.settings.model_dump_json(),
-        source=f"archive {job.archive.root.name} [{job.replay.start}, {job.replay.stop})",
+        source=_source_text(job),
     )
+
+
+def _source_text(job: Replay) -> str:
+    records = sum(entry.get("rows", 0) for entry in job.archive.manifest()["sources"].values())
+    whole = ReplayRange()
+    start = "the first record" if job.replay.start == whole.start else format_time(job.replay.start)
+    stop = "the last" if job.replay.stop == whole.stop else f"before {format_time(job.replay.stop)}"
+    return f"archive `{job.archive.root.name}` of {records} records, from {start} to {stop}"
 
 
 def _check_run(run: Run, store: Store) -> None:

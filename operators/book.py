@@ -121,7 +121,8 @@ class BookState:
     The top of a book with one empty side has the values of the other side, and `missing` says `OUT_OF_SYNC`.
 
     The result does not depend on how messages are cut into calls, nor on messages of other instruments. Cost is
-    about 0.1 microseconds per changed level near the market; a held delta costs some microseconds.
+    about 0.15 microseconds for a message of one level near the market; a level deep in a book of thousands costs
+    twice that, and a delta that must be held about 6 microseconds.
 
     Examples
     --------
@@ -253,7 +254,6 @@ class BookState:
         deltas.append(hold(messages, row))
         if len(deltas) > self._max_pending:
             self.held_overflow += 1
-            self._book[code, HELD] -= 1
             rejected.add_held([deltas.popleft().ident], cause)
 
     def _replay(self, messages: BookMessages, at: int, out: Output, rejected: _Rejected) -> None:

@@ -47,7 +47,7 @@ CODE, KIND, FIRST, LAST, PREVIOUS, BID_START, BID_END, ASK_START, ASK_END = rang
 """columns of the message table"""
 STATUS, APPLIED, ANCHOR, HELD, DROPPED = range(5)
 """columns of the book table: `BookStatus`, last number applied, number of the snapshot that the book was built from,
-deltas held, levels that the cap on levels cost"""
+1 while deltas are held, levels that the cap on levels cost"""
 BOOK_COLUMNS: Final = 5
 TOPS, REFUSALS, HOLDS = range(3)
 """positions in `Output.n`"""
@@ -297,7 +297,7 @@ def _note(verdict: int, i: int, code: int, book: Any, n: Any, refused: Any, held
     if verdict == _HOLD:
         held[n[HOLDS]] = i
         n[HOLDS] += 1
-        book[code, HELD] += 1
+        book[code, HELD] = 1
     else:
         refused[n[REFUSALS], 0] = i
         refused[n[REFUSALS], 1] = verdict

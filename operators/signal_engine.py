@@ -14,7 +14,7 @@ from operators.feature_engine import FeatureFrame
 from operators.shard_config import ShardConfig
 from operators.strategies import STRATEGIES
 from operators.strategies.base import Decisions, Strategy, StrategyView
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, InvariantError
 from schemas.features import FeatureSet
 from schemas.tables import SIGNALS
 from schemas.time import duration_ns
@@ -118,6 +118,10 @@ class SignalEngine:
     ) -> pa.RecordBatch:
         rows = decisions.row
         n = len(rows)
+        if not ((decisions.confidence >= 0.0) & (decisions.confidence <= 1.0)).all():
+            raise InvariantError(
+                f"expected confidence in [0, 1] from strategy `{strategy.name}`, found {decisions.confidence.tolist()[:9]}"
+            )
         instruments = [names[code] for code in view.code[rows].tolist()]
         parameters = strategy.config.content_hash()
         identities = zip(

@@ -9,7 +9,10 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
+from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +29,7 @@ _SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "chromium"
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1400,4200",
-    "--virtual-time-budget=20000", "--enable-logging=stderr", "--v=0",
+    "--virtual-time-budget=8000", "--enable-logging=stderr", "--v=0",
 )  # fmt: skip
 _MINUTE = 60 * 10**9
 _START = 1_723_075_200 * 10**9
@@ -45,7 +48,6 @@ class _Opened:
 
     dom: str
     console: list[str]
-    screenshot: bytes
 
     def fact(self, name: str) -> str | None:
         found = re.search(rf'<html[^>]* data-{name}="([^"]*)"', self.dom)
@@ -55,6 +57,26 @@ class _Opened:
     def body(self) -> str:
         """The page after its scripts ran, without them."""
         return re.sub(r"<script.*?</script>", "", self.dom, flags=re.DOTALL)
+
+    @cached_property
+    def _elements(self) -> list[tuple[str, dict[str, str | None]]]:
+        found: list[tuple[str, dict[str, str | None]]] = []
+
+        class _Collector(HTMLParser):
+            def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+                found.append((tag, dict(attrs)))
+
+        _Collector().feed(self.body)
+        return found
+
+    @property
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self._elements}
+
+    @property
+    def links(self) -> list[str]:
+        names = ("src", "href", "xlink:href", "action", "data", "srcset")
+        return [attributes[name] or "" for _, attributes in self._elements for name in names if name in attributes]
 
 
 @pytest.fixture(scope="session")
@@ -71,19 +93,20 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def open_page(chromium: str, tmp_path: Path) -> Callable[[str], _Opened]:
-    def run(address: str, *more: str) -> subprocess.CompletedProcess[str]:
-        profile = tmp_path / f"profile {len(list(tmp_path.iterdir()))}"
+def _run(chromium: str, folder: Path, address: str, *more: str) -> subprocess.CompletedProcess[str]:
+    with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as profile:
         command = [chromium, *_FLAGS, f"--user-data-dir={profile}", *more, address]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
+
+@pytest.fixture(scope="module")
+def open_page(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], _Opened]:
+    folder = tmp_path_factory.mktemp("profiles")
+
+    @cache
     def open_address(address: str) -> _Opened:
-        picture = tmp_path / "page.png"
-        done = run(address, "--dump-dom")
-        run(address, f"--screenshot={picture}")
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return _Opened(done.stdout, console, picture.read_bytes())
+        done = _run(chromium, folder, address, "--dump-dom")
+        return _Opened(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line])
 
     return open_address
 
@@ -96,8 +119,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.start_run(Run("run", "1", "c", "f", _FEATURES, json.dumps({"bars": {"grace": "1s"}}), _HOSTILE))
         for position, instrument in enumerate(("BTC", "ETH", _HOSTILE)):
             _fill(store, instrument, 400 if position else 120, 30 - position)
-        letter = {"run_id": "run", "topic": "trades", "partition": 0, "offset": 1, "ts_recv": _START, "reason": "malformed",
-                  "instrument_id": _HOSTILE, "detail": _HOSTILE, "payload": _HOSTILE.encode()}  # fmt: skip
+        letter = {"run_id": "run", "topic": "trades", "partition": 0, "offset": 1, "ts_recv": _START,
+                  "reason": "malformed", "instrument_id": _HOSTILE, "detail": _HOSTILE,
+                  "payload": _HOSTILE.encode()}  # fmt: skip
         store.insert("dead_letters", pa.Table.from_pylist([letter], schema=DEAD_LETTERS.arrow))
         counts = [("read", "trades", "", 10), ("decoded", "trades", "", 9), ("dead_lettered", "trades", "malformed", 1)]
         store.write_counts("run", [RunCount(*row) for row in counts])
@@ -151,14 +175,24 @@ def test_report_in_a_browser_draws_every_plot_without_an_error(
     assert len(re.findall(r'<svg class="main-svg"', opened.dom)) >= 4
     assert len(re.findall(r'class="trace scatter', opened.dom)) > 5
     assert 'class="trace boxes"' in opened.dom
-    assert len(opened.screenshot) > 50_000
+
+
+def test_report_in_a_browser_paints_its_plots(report: Path, chromium: str, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.html"
+    bare.write_text(report.read_text("utf-8").replace("data-figure=", "data-no-figure="), encoding="utf-8")
+    sizes = []
+    for page in (report, bare):
+        picture = tmp_path / f"{page.stem}.png"
+        _run(chromium, tmp_path, page.as_uri(), f"--screenshot={picture}")
+        sizes.append(picture.stat().st_size)
+    assert sizes[0] > 1.1 * sizes[1]
 
 
 def test_report_in_a_browser_asks_nothing_of_the_network(report: Path, open_page: Callable[[str], _Opened]) -> None:
     opened = open_page(report.as_uri())
-    assert not re.findall(r'(?:src|href|action|data)\s*=\s*["\']?https?:', opened.body)
+    assert opened.links
+    assert all(link.startswith("#") or link == "data:," for link in opened.links)
     # The page's policy allows no request at all, and reports each that it blocks.
-    assert "connect-src" not in opened.dom
     assert "default-src 'none'" in opened.dom
     assert opened.fact("errors") is None
 
@@ -166,9 +200,9 @@ def test_report_in_a_browser_asks_nothing_of_the_network(report: Path, open_page
 def test_report_in_a_browser_does_not_run_text_from_data(report: Path, open_page: Callable[[str], _Opened]) -> None:
     opened = open_page(f"{report.as_uri()}#instrument-2")
     assert opened.fact("hacked") is None
-    assert "<img" not in opened.body
-    assert "example.org&quot;" not in opened.body
-    assert not re.search(r"<a [^>]*example\.org", opened.body)
+    assert "img" not in opened.tags
+    assert not [link for link in opened.links if "example.org" in link]
+    assert "&lt;/script&gt;" in opened.body
     assert (opened.fact("drawn"), opened.fact("errors")) == ("4", None)
 
 
@@ -189,7 +223,7 @@ def test_report_policy_blocks_a_script_that_is_not_its_own(report: Path, open_pa
     opened = open_page(tampered.as_uri())
     assert opened.fact("hacked") is None
     assert "<title>hacked" not in opened.dom
-    assert (opened.fact("errors") or "").endswith("blocked script-src-elem")
+    assert "blocked script-src" in (opened.fact("errors") or "")
     assert opened.console
 
 

@@ -16,7 +16,7 @@ from operators.book_messages import BookMessages
 from operators.book_sync import BookRefusal
 from schemas.enums import BookKind, Missing
 
-N_CODES, DEPTH, MAX_LEVELS, MAX_PENDING = 3, 2, 6, 3
+N_CODES, DEPTH, MAX_LEVELS, MAX_PENDING = 3, 2, 4, 3
 
 
 class Reference:

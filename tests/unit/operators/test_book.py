@@ -223,6 +223,8 @@ def test_book_beyond_its_cap_drops_the_worst_levels_and_counts_them():
     assert (state.levels(0)[0].tolist(), state.dropped_levels) == ([9.0, 8.0, 7.0], 1)
     state.update(batch(delta(2, 2, bids=[(8.5, 1.0), (1.0, 1.0)])))
     assert (state.levels(0)[0].tolist(), state.dropped_levels) == ([9.0, 8.5, 8.0], 3)
+    state.update(batch(delta(3, 3, bids=[(8.2, 1.0)])))
+    assert state.levels(0)[0].tolist() == [9.0, 8.5, 8.2]
 
 
 def test_book_restored_with_other_caps_is_refused(book):
