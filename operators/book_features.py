@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 
 from operators.columns import BookColumns, CodeArray, Columns, FloatArray, IntArray, MissingArray, frozen
-from operators.state import ArrayState, Column
+from operators.state import Column, InstrumentState
 from schemas.enums import Missing
 from schemas.features import FeatureSpec
 
@@ -122,7 +122,7 @@ def _compute(code: Any, top: Any, top_missing: Any, known: Any, previous: Any, v
         previous[c, 3] = ask_size
 
 
-class BookFeatureState:
+class BookFeatureState(InstrumentState):
     """Prices, spread, imbalance and order flow at each update of a book; one pass over the rows.
 
     A row whose top says that it has no value (the book is lost, locked or one-sided) has no feature either, and
@@ -151,7 +151,7 @@ class BookFeatureState:
 
     def __init__(self) -> None:
         columns = {"known": Column("u1"), "previous": Column("f8", shape=(4,))}
-        self._state = ArrayState(columns, version=1)
+        super().__init__(columns, version=1)
 
     @staticmethod
     def specs(depth: int) -> tuple[FeatureSpec, ...]:
@@ -188,22 +188,6 @@ class BookFeatureState:
             )
             for name, unit, formula, reference in rows
         )
-
-    def ensure(self, rows: int) -> None:
-        """Have a row for each code below `rows`."""
-        self._state.ensure(rows)
-
-    def reset(self, codes: CodeArray) -> None:
-        """Forget these instruments."""
-        self._state.reset(codes)
-
-    def snapshot(self, n_rows: int) -> dict[str, Any]:
-        """Return the state of the codes below `n_rows` as plain values, copied."""
-        return self._state.snapshot(n_rows)
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot; `VersionError` if it has another version."""
-        self._state.restore(snapshot)
 
     def update(self, top: BookColumns) -> BookFeatureColumns:
         """Take the next tops in arrival order and return the features at each; every code must have its row."""

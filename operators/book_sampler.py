@@ -10,7 +10,7 @@ from numba import njit
 
 from operators.book_features import NAMES, BookFeatureColumns
 from operators.columns import CodeArray, FloatArray, IntArray, MissingArray, frozen
-from operators.state import ArrayState, Column
+from operators.state import Column, InstrumentState
 from schemas.enums import Missing
 from schemas.errors import InvariantError
 
@@ -87,7 +87,7 @@ def _sample(updates: Any, decisions: Any, state: Any, max_age: int, values: Any,
     return -1
 
 
-class BookSampler:
+class BookSampler(InstrumentState):
     """Book features as of decision times.
 
     A decision at time $T$ sees the updates with `ts` strictly below $T$. Prices, sizes and ratios are those of the
@@ -135,23 +135,7 @@ class BookSampler:
             "flow": Column("f8", shape=(n_intervals,)),
             "n_flows": Column("i8", shape=(n_intervals,)),
         }
-        self._state = ArrayState(columns, version=1)
-
-    def ensure(self, rows: int) -> None:
-        """Have a row for each code below `rows`."""
-        self._state.ensure(rows)
-
-    def reset(self, codes: CodeArray) -> None:
-        """Forget these instruments."""
-        self._state.reset(codes)
-
-    def snapshot(self, n_rows: int) -> dict[str, Any]:
-        """Return the state of the codes below `n_rows` as plain values, copied."""
-        return self._state.snapshot(n_rows)
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot; `VersionError` if it has another version or number of intervals."""
-        self._state.restore(snapshot)
+        super().__init__(columns, version=1)
 
     def sample(
         self, features: BookFeatureColumns, code: CodeArray, interval_index: npt.NDArray[Any], ts: IntArray

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from operators.columns import BookColumns, CodeArray, FloatArray, IntArray, frozen
-from operators.state import ArrayState, Column
+from operators.state import Column, InstrumentState
 from schemas.enums import Missing
 
 __all__ = ["TopOfBookState", "quotes_top"]
@@ -95,7 +95,7 @@ def _merge_rows(
     return n
 
 
-class TopOfBookState:
+class TopOfBookState(InstrumentState):
     """One stream of tops for instruments with books, quotes, or both.
 
     The tops of an instrument are its quotes until its book gives its first row; from then on they are the book's,
@@ -119,23 +119,7 @@ class TopOfBookState:
     """
 
     def __init__(self) -> None:
-        self._state = ArrayState({"has_book": Column("u1")}, version=1)
-
-    def ensure(self, rows: int) -> None:
-        """Have a row for each code below `rows`."""
-        self._state.ensure(rows)
-
-    def reset(self, codes: CodeArray) -> None:
-        """Forget these instruments."""
-        self._state.reset(codes)
-
-    def snapshot(self, n_rows: int) -> dict[str, Any]:
-        """Return the state of the codes below `n_rows` as plain values, copied."""
-        return self._state.snapshot(n_rows)
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot; `VersionError` if it has another version."""
-        self._state.restore(snapshot)
+        super().__init__({"has_book": Column("u1")}, version=1)
 
     def update(self, books: BookColumns, quotes: BookColumns) -> BookColumns:
         """Return the tops of the next stretch of time, in arrival order; every code must have its row."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.columns import CodeArray, IntArray, frozen
-from operators.state import ArrayState, Column
+from operators.state import Column, InstrumentState
 from schemas.errors import ConfigError, VersionError
 
 __all__ = ["SequenceWindow", "TextIdWindow"]
@@ -30,7 +30,7 @@ _SHIFT: Final = 6
 BoolArray = npt.NDArray[np.bool_]
 
 
-class SequenceWindow:
+class SequenceWindow(InstrumentState):
     """Which ids of an increasing sequence were seen before, for each instrument.
 
     The highest id and one bit for each of the 1024 ids up to it are kept, as an anti-replay window of a
@@ -55,28 +55,7 @@ class SequenceWindow:
     """
 
     def __init__(self) -> None:
-        self._state = ArrayState({"highest": Column("i8", fill=-1), "seen": Column("u8", shape=(_WORDS,))}, version=1)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the state."""
-        return self._state.nbytes
-
-    def ensure(self, n: int) -> None:
-        """Have room for codes below `n`."""
-        self._state.ensure(n)
-
-    def reset(self, codes: CodeArray) -> None:
-        """Forget the ids of these instruments."""
-        self._state.reset(codes)
-
-    def snapshot(self, n_rows: int) -> dict[str, Any]:
-        """Return the first rows as plain values, copied."""
-        return self._state.snapshot(n_rows)
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot."""
-        self._state.restore(snapshot)
+        super().__init__({"highest": Column("i8", fill=-1), "seen": Column("u8", shape=(_WORDS,))}, version=1)
 
     def update(self, code: CodeArray, ident: IntArray) -> BoolArray:
         """Return which rows were seen before, shape `(n,)`, and remember all.

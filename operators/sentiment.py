@@ -5,13 +5,13 @@ Age is counted from arrival: an item counts from the moment we had it, and only 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import njit
 
 from operators.columns import CodeArray, FloatArray, IntArray, MissingArray, frozen
-from operators.state import ArrayState, Column
+from operators.state import Column, InstrumentState
 from schemas.enums import Missing
 from schemas.errors import InvariantError
 from schemas.features import FeatureSpec
@@ -25,7 +25,7 @@ _NO_INPUT: Final = int(Missing.NO_INPUT)
 _STALE: Final = int(Missing.STALE)
 
 
-class SentimentState:
+class SentimentState(InstrumentState):
     r"""Exponentially decayed mean of scores, and the weight behind it, per instrument.
 
     With scores $x_i \in [-1, 1]$, weights $w_i$ and half-life $h$, over the items with $t_i < T$:
@@ -68,7 +68,7 @@ class SentimentState:
             )
         self._half_life_ns = half_life_ns
         self._min_weight = min_weight
-        self._state = ArrayState(
+        super().__init__(
             {
                 "total": Column("f8"),
                 "weight": Column("f8"),
@@ -101,33 +101,6 @@ class SentimentState:
                 parameters,
             ),
         )
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the state."""
-        return self._state.nbytes
-
-    def ensure(self, rows: int) -> None:
-        """Have a row for every code below `rows`."""
-        self._state.ensure(rows)
-
-    def reset(self, codes: CodeArray) -> None:
-        """Forget these instruments."""
-        self._state.reset(codes)
-
-    def snapshot(self, rows: int) -> dict[str, Any]:
-        """Return the first rows as plain values, copied."""
-        return self._state.snapshot(rows)
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot.
-
-        Raises
-        ------
-        VersionError
-            The snapshot has another version.
-        """
-        self._state.restore(snapshot)
 
     def update_and_sample(
         self,

@@ -119,9 +119,8 @@ class SignalEngine:
         rows = decisions.row
         n = len(rows)
         if not ((decisions.confidence >= 0.0) & (decisions.confidence <= 1.0)).all():
-            raise InvariantError(
-                f"expected confidence in [0, 1] from strategy `{strategy.name}`, found {decisions.confidence.tolist()[:9]}"
-            )
+            found = decisions.confidence.tolist()[:9]
+            raise InvariantError(f"expected confidence in [0, 1] from strategy `{strategy.name}`, found {found}")
         instruments = [names[code] for code in view.code[rows].tolist()]
         parameters = strategy.config.content_hash()
         identities = zip(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from schemas.errors import VersionError
 
-__all__ = ["ArrayState", "Column"]
+__all__ = ["ArrayState", "Column", "InstrumentState"]
 
 _FIRST_ROWS: Final = 16
 
@@ -128,3 +128,45 @@ class ArrayState:
         self._allocate(max(rows, _FIRST_ROWS))
         for name, (dtype, shape, data) in snapshot["arrays"].items():
             self._arrays[name][:rows] = np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+class InstrumentState:
+    """Base of what keeps one `ArrayState` and nothing else: a row per instrument, by its code.
+
+    Parameters
+    ----------
+    columns
+        Name to `Column`.
+    version
+        Raised whenever the meaning of a column changes.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], *, version: int) -> None:
+        self._state = ArrayState(columns, version=version)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state."""
+        return self._state.nbytes
+
+    def ensure(self, rows: int) -> None:
+        """Have a row for every code below `rows`."""
+        self._state.ensure(rows)
+
+    def reset(self, codes: npt.NDArray[np.int32]) -> None:
+        """Forget these instruments."""
+        self._state.reset(codes)
+
+    def snapshot(self, rows: int) -> dict[str, Any]:
+        """Return the state of the codes below `rows` as plain values, copied."""
+        return self._state.snapshot(rows)
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Take over a snapshot.
+
+        Raises
+        ------
+        VersionError
+            The snapshot has another version or other columns.
+        """
+        self._state.restore(snapshot)

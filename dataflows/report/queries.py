@@ -69,7 +69,8 @@ class Queries:
     run_id: str
 
     def _table(self, sql: str, **parameters: Any) -> pa.Table:
-        return self.store.connection.arrow(sql, {"run": self.run_id, **parameters})
+        found = self.store.connection.arrow(sql, {"run": self.run_id, **parameters})
+        return found.cast(pa.schema([pa.field(field.name, _as_bytes(field.type)) for field in found.schema]))
 
     def _records(self, sql: str, **parameters: Any) -> list[Row]:
         rows: list[Row] = self._table(sql, **parameters).to_pylist()
@@ -195,6 +196,12 @@ class Queries:
             AND sipHash64({_NS}(ts)) % {{step:UInt64}} = 0"""
         return self._table(sql, step=max(1, -(-total // rows)), **given)
 
+    def rows_of_busiest(self, interval_ns: int) -> int:
+        """Return the feature rows of the instrument that has most of them."""
+        sql = """SELECT max(n) AS n FROM (SELECT count() AS n FROM features
+            WHERE run_id = {run:String} AND interval_ns = {interval:Int64} GROUP BY instrument_id)"""
+        return int(self._records(sql, interval=interval_ns)[0]["n"])
+
     def feature_span(self, interval_ns: int) -> tuple[int, int] | None:
         """Return the first and last time of the feature rows of a bar length, ns."""
         sql = f"""SELECT count() AS n, min({_NS}(ts)) AS low, max({_NS}(ts)) AS high FROM features
@@ -218,11 +225,13 @@ class Queries:
         )
 
     def refused_examples(self, limit: int, payload: int) -> list[Row]:
-        """Return dead letters, at most three of each topic and reason, with the start of their payload."""
-        sql = f"""SELECT topic, partition, offset, {_NS}(ts_recv) AS ts_recv, instrument_id, reason,
+        """Return dead letters with the start of their payload: of each topic and reason one, then two, then three."""
+        sql = f"""SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY topic, reason ORDER BY partition, offset) AS turn
+            FROM (SELECT topic, partition, offset, {_NS}(ts_recv) AS ts_recv, instrument_id, reason,
             substring(detail, 1, {_TEXT}) AS detail, substring(payload, 1, {{payload:UInt32}}) AS payload,
             length(d.payload) AS size FROM dead_letters AS d WHERE run_id = {{run:String}}
-            ORDER BY topic, reason, partition, offset LIMIT 3 BY topic, reason LIMIT {{limit:UInt32}}"""
+            ORDER BY topic, reason, partition, offset LIMIT 3 BY topic, reason)
+            ORDER BY turn, topic, reason LIMIT {{limit:UInt32}}) ORDER BY topic, reason, turn"""
         return self._records(sql, limit=limit, payload=payload)
 
     def late(self) -> list[Row]:
@@ -245,6 +254,13 @@ class Queries:
             FROM late_events AS e WHERE run_id = {{run:String}}
             ORDER BY topic, interval_ns, partition, offset LIMIT 5 BY topic, interval_ns LIMIT {{limit:UInt32}}"""
         return self._records(sql, limit=limit, payload=payload)
+
+
+def _as_bytes(kind: pa.DataType) -> pa.DataType:
+    """Return the type with text as bytes: a session may say that it is text, but it need not be UTF-8."""
+    if pa.types.is_string(kind):
+        return pa.binary()
+    return pa.list_(_as_bytes(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _columns_sql(columns: Sequence[str]) -> str:
