@@ -65,8 +65,8 @@ RunId = Annotated[str | None, typer.Option("--run-id", help="Run; may be left ou
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for archive, database and report.")] = Path("demo-output"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the market: the same seed, the same bytes.")] = 1,
-    minutes: Annotated[int, typer.Option(min=1, max=1440, help="Length of the market.")] = 60,
-    instruments: Annotated[int, typer.Option(min=2, max=1000, help="Number of instruments.")] = 12,
+    minutes: Annotated[int, typer.Option(min=1, max=1440, help="Length of the market.")] = 90,
+    instruments: Annotated[int, typer.Option(min=2, max=1000, help="Number of instruments.")] = 20,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the output of a demo before.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -46,7 +46,7 @@ class BookIntake:
         self._tops = TopOfBookState()
         self._next_ident = 0
         self._held: dict[int, bytes] = {}
-        self._released: list[BookUpdate] = []
+        self._released: list[int] = []
 
     def ensure(self, rows: int) -> None:
         """Have a row for each code below `rows`."""
@@ -55,7 +55,7 @@ class BookIntake:
 
     def reset(self, codes: CodeArray) -> None:
         """Forget these instruments; what was held for them is refused with the next update."""
-        self._released.append(self._books.reset(codes))
+        self._released.extend(self._books.reset(codes).rejected_ident.tolist())
         self._tops.reset(codes)
 
     def snapshot(self, rows: int) -> dict[str, Any]:
@@ -73,13 +73,14 @@ class BookIntake:
         self._tops.restore(snapshot["tops"])
         self._next_ident = snapshot["next_ident"]
         self._held = dict(snapshot["held"])
+        still = set(self._books.held().tolist())
+        self._released = [ident for ident in self._held if ident not in still]
 
     def update(
         self, batches: dict[str, pa.RecordBatch], codes: dict[str, CodeArray], frontier: int, refusals: Refusals
     ) -> BookColumns:
         """Take the records of a frame; return the top of each book after each of its updates, in arrival order."""
-        for released in self._released:
-            self._account(None, released, refusals)
+        self._refuse(None, self._released, [BookRefusal.SEQUENCE_GAP] * len(self._released), refusals)
         self._released = []
         books = self._take_books(batches.get("books"), codes.get("books"), refusals)
         if frontier == END_OF_TIME:
@@ -122,21 +123,27 @@ class BookIntake:
             held = self._books.held()
             for ident in held[held >= first].tolist():
                 self._held[ident] = _to_bytes(take(batch, np.array([ident - first])))
-        self._refuse(arrived, update, refusals)
+        reasons = [BookRefusal(reason) for reason in update.rejected_reason.tolist()]
+        self._refuse(arrived, update.rejected_ident.tolist(), reasons, refusals)
         if self._held:
             still = set(self._books.held().tolist())
             self._held = {ident: record for ident, record in self._held.items() if ident in still}
 
-    def _refuse(self, arrived: tuple[pa.RecordBatch, int] | None, update: BookUpdate, refusals: Refusals) -> None:
-        if not len(update.rejected_ident):
+    def _refuse(
+        self,
+        arrived: tuple[pa.RecordBatch, int] | None,
+        idents: list[int],
+        reasons: list[BookRefusal],
+        refusals: Refusals,
+    ) -> None:
+        if not idents:
             return
         records = [
             take(arrived[0], np.array([ident - arrived[1]]))
             if arrived is not None and ident >= arrived[1]
             else _from_bytes(self._held.pop(ident))
-            for ident in update.rejected_ident.tolist()
+            for ident in idents
         ]
-        reasons = [BookRefusal(reason) for reason in update.rejected_reason.tolist()]
         refused = concat_batches(records)
         details = [_DETAILS[reason] for reason in reasons]
         refusals.refuse_rows(refused, np.arange(refused.num_rows), [reason.dead_letter for reason in reasons], details)

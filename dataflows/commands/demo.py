@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -60,7 +61,7 @@ def run_demo(out: Path, *, seed: int, minutes: int, instruments: int, replace: b
         job = Replay(archive, _RUN_ID, Settings(), recovery=recovery_folder(str(db), _RUN_ID, None))
         with progress_bar("replay it through the graph", "records") as progress:
             result = replay(job, store, progress=progress)
-        report = build_report(store, _RUN_ID, out / "report.html", archive=archive)
+        report = build_report(store, _RUN_ID, out / "report.html", archive=archive, elapsed=result.seconds)
         signals = store.connection.rows(
             "SELECT strategy, countIf(intent = 'enter'), countIf(intent = 'exit'), round(avg(confidence), 2) "
             "FROM signals WHERE run_id = {run:String} GROUP BY strategy ORDER BY strategy",
@@ -130,4 +131,12 @@ def _show(
     console.print(f"injected faults: {n_faults}; {verdict}")
     console.print(f"\nreport:   {report}\ndatabase: {db}\n\nTry:")
     for sql in _QUERIES:
-        console.print(f'  signalbox query --db {db} "{sql}"', markup=False)
+        console.print(f'  {_command()} query --db {db} "{sql}"', markup=False)
+
+
+def _command() -> str:
+    """Return how the command was called, so that what is shown can be pasted."""
+    called = Path(sys.argv[0])
+    if called.name != "signalbox":
+        return "signalbox"
+    return str(called.relative_to(Path.cwd())) if called.is_relative_to(Path.cwd()) else str(called)

@@ -60,7 +60,7 @@ def run_replay(
         if report is not None:
             from dataflows.report import build_report
 
-            build_report(store, run_id, report)
+            build_report(store, run_id, report, elapsed=result.seconds)
     if not as_json:
         console.print(f"run `{result.run_id}`: {result.status.name.lower()}{', resumed' if result.resumed else ''}")
         run_tables(result)

@@ -46,6 +46,8 @@ _BUCKETS: Final = 60
 _EXAMPLES: Final = 20
 _PAYLOAD: Final = 300
 _PLOT_INTERVAL: Final = 60 * 10**9
+_DRIFT_ROWS: Final = 300
+"""Rows of an instrument, a hundred to a third, from which on the plotted bar length is good for drift."""
 _STATUS_CLASSES: Final = {RunStatus.COMPLETE: "good", RunStatus.FAILED: "bad"}
 
 
@@ -211,11 +213,13 @@ def _pairs(names: Sequence[bytes], values: Sequence[float]) -> list[tuple[str, s
 def feature_content(
     queries: Queries, interval: int, features: Sequence[str], instruments: Sequence[str]
 ) -> dict[str, Any]:
-    """Return drift and coverage of each feature."""
+    """Return coverage of each feature at the plotted bar length, and drift at one with rows enough for it."""
     shares = _missing_shares(queries, interval, features)
     if not shares:
         return {"features": [], "drifted": False, "drift_figure": None, "coverage_figure": None}
-    drifts = feature_drifts(queries, features, interval, instruments)
+    enough = queries.rows_of_busiest(interval) >= _DRIFT_ROWS
+    drift_interval = interval if enough else min(queries.intervals())
+    drifts = feature_drifts(queries, features, drift_interval, instruments)
     rows = []
     for drift in drifts:
         missing = {reason: share for reason, share in shares[drift.feature].items() if reason != Missing.OK}
@@ -236,6 +240,7 @@ def feature_content(
         "drifted": any(drift.statistic is not None for drift in drifts),
         "drift_figure": drift_figure(drifts),
         "coverage_figure": coverage_figure(features, shares),
+        "drift_interval": format_duration(drift_interval),
         "sample_rows": SAMPLE_ROWS,
         "min_values": MIN_VALUES,
     }

@@ -226,8 +226,8 @@ class Queries:
 
     def refused_examples(self, limit: int, payload: int) -> list[Row]:
         """Return dead letters with the start of their payload: of each topic and reason one, then two, then three."""
-        sql = f"""SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY topic, reason ORDER BY partition, offset) AS turn
-            FROM (SELECT topic, partition, offset, {_NS}(ts_recv) AS ts_recv, instrument_id, reason,
+        sql = f"""SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY topic, reason ORDER BY partition, offset)
+            AS turn FROM (SELECT topic, partition, offset, {_NS}(ts_recv) AS ts_recv, instrument_id, reason,
             substring(detail, 1, {_TEXT}) AS detail, substring(payload, 1, {{payload:UInt32}}) AS payload,
             length(d.payload) AS size FROM dead_letters AS d WHERE run_id = {{run:String}}
             ORDER BY topic, reason, partition, offset LIMIT 3 BY topic, reason)

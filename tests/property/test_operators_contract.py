@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -44,7 +44,7 @@ from operators.sentiment import SentimentState
 from operators.shard import ShardState
 from operators.shard_config import BookConfig, ShardConfig
 from operators.signal_engine import SignalEngine
-from operators.state import ArrayState
+from operators.state import ArrayState, InstrumentState
 from operators.strategies import STRATEGIES
 from operators.strategies.base import Strategy, StrategyView
 from schemas.batches import make_batch
@@ -132,8 +132,6 @@ class Case:
     """whether instruments must not affect each other"""
     resets: bool = True
     """whether instruments can be forgotten"""
-    growth: float = field(default=1.0)
-    """most that the size may grow between the second and the last wave of instruments, as a ratio"""
 
 
 def plain(*arrays: Any) -> list[str]:
@@ -281,7 +279,7 @@ def table_rows(table: str, batch: pa.RecordBatch) -> list[Row]:
 
 def feed_shard(state: ShardState, log: Log, low: int, high: int) -> list[Row]:
     rows: list[Row] = []
-    for output in state.update(Frame(high * 1_000, shard_batches(log))):
+    for output in state.update(Frame(high, shard_batches(log))):
         if not isinstance(output, dict):
             rows += table_rows(output.table, output.batch)
     return rows
@@ -292,7 +290,7 @@ class ShardAdapter(Adapter):
         super().__init__(ShardState(SHARD), feed_shard)
 
     def finish(self) -> list[Row]:
-        return feed_shard(self.state, Log({name: np.empty(0) for name in ("ts", "code", "id", "kind")}), 0, END_OF_TIME)
+        return feed_shard(self.state, shard_log(np.random.default_rng(0), 0), 0, END_OF_TIME)
 
 
 # --- single states
@@ -348,7 +346,6 @@ def feed_book(state: BookState, log: Log, low: int, high: int) -> list[Row]:
     update = state.update(book_messages(log))
     code_of = dict(zip(log.id.tolist(), log.code.tolist(), strict=True))
     refused = zip(update.rejected_ident.tolist(), update.rejected_reason.tolist(), strict=True)
-    # a refusal of a message of an earlier stretch does not know its instrument here: `id % CODES` does not either
     return [*column_rows(update.top), *((code_of.get(ident), None, f"{ident} {why}") for ident, why in refused)]
 
 
@@ -404,8 +401,7 @@ class IntakeAdapter(Adapter):
         super().__init__(state, feed_intake)
 
     def finish(self) -> list[Row]:
-        empty = Log({name: np.empty(0, np.int64) for name in ("ts", "code", "id", "price")})
-        return feed_intake(self.state, empty, 0, END_OF_TIME)
+        return feed_intake(self.state, book_log(np.random.default_rng(0), 0), 0, END_OF_TIME)
 
 
 def quote_log(rng: np.random.Generator, n: int) -> Log:
@@ -557,26 +553,16 @@ def book_adapter() -> Adapter:
 
 
 def shard_log(rng: np.random.Generator, n: int) -> Log:
+    """Return records a microsecond apart, the shortest duration that a configuration can name."""
     log = base_log(rng, n, kind=rng.integers(0, 4, n))
     return Log(log.columns | {"ts": log.ts * 1_000})
-
-
-class ScaledShard(ShardAdapter):
-    """Its log counts microseconds, the shortest duration that a configuration can name."""
-
-    def feed(self, log: Log, low: int, high: int) -> list[Row]:
-        rows: list[Row] = []
-        for output in self.state.update(Frame(high, shard_batches(log))):
-            if not isinstance(output, dict):
-                rows += table_rows(output.table, output.batch)
-        return rows
 
 
 CASES: dict[str, Case] = {
     "align": Case((AlignState,), AlignAdapter, base_log, resets=False),
     "count": Case((CountState,), CountAdapter, base_log, resets=False),
     "directory": Case((Directory,), lambda: Adapter(Directory(CODES, 10**12), feed_directory), base_log, resets=False),
-    "shard": Case((ShardState, FeatureEngine, SignalEngine), ScaledShard, shard_log, resets=False),
+    "shard": Case((ShardState, FeatureEngine, SignalEngine), ShardAdapter, shard_log, resets=False),
     "bars": Case((BarState,), ensured(lambda: BarState((10, 35), 5, 0), feed_bars), bar_log),
     "trade_ids": Case((SequenceWindow,), ensured(SequenceWindow, feed_sequence), ident_log),
     "text_ids": Case((TextIdWindow,), ensured(lambda: TextIdWindow(4), feed_text_ids), ident_log),
@@ -599,6 +585,7 @@ CASES: dict[str, Case] = {
 }
 EXCUSED: dict[type, str] = {
     ArrayState: "storage of every other state; tests/unit/operators/test_state.py",
+    InstrumentState: "base of states with a row per instrument; every one of them is in the registry",
     BarFeature: "abstract; every feature is in the registry",
     Strategy: "abstract; every strategy is in the registry",
 }
@@ -751,6 +738,18 @@ def test_state_forgotten_instruments_start_anew(name):
     assert sorted(after, key=order) == sorted(
         (row for row in fresh.feed(second, middle, high) if row[1] is not None), key=order
     )
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.resets])
+def test_state_kept_straight_after_instruments_were_forgotten_continues_the_same(name):
+    case, log = CASES[name], log_of(name, 8)
+    (first, low, middle), (second, _, high) = log.cut([30])
+    adapter, twin = case.make(), case.make()
+    adapter.feed(first, low, middle)
+    adapter.reset()
+    twin.restore(adapter.snapshot())
+    expected = [*adapter.feed(second, middle, high), *adapter.finish()]
+    assert [*twin.feed(second, middle, high), *twin.finish()] == expected
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.resets])
