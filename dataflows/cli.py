@@ -105,7 +105,7 @@ def replay(
     start: Annotated[str | None, typer.Option("--from", help="First time of receipt, RFC 3339.")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="Last time of receipt, exclusive, RFC 3339.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads.")] = 1,
-    batch_rows: Annotated[int, typer.Option(min=1, max=10_000_000, help="Records in a batch.")] = 65_536,
+    batch_rows: Annotated[int, typer.Option(min=1, max=10_000_000, help="Records in a batch.")] = 262_144,
     config: Config = None,
     recovery: Annotated[
         Path | None, typer.Option(help="Folder of snapshots; by default inside an embedded database's folder.")

@@ -46,8 +46,15 @@ def check_private(folder: Path) -> None:
             )
 
 
-def prepare_recovery(folder: Path) -> tuple[RecoveryConfig, bool]:
+def prepare_recovery(folder: Path, *, fresh: bool = False) -> tuple[RecoveryConfig, bool]:
     """Return the recovery configuration of a folder, and whether there is a snapshot to resume from.
+
+    Parameters
+    ----------
+    folder
+        The folder; made where it is not there.
+    fresh
+        The database does not know the run: snapshots in the folder have lost their rows and are discarded.
 
     Raises
     ------
@@ -55,6 +62,11 @@ def prepare_recovery(folder: Path) -> tuple[RecoveryConfig, bool]:
         The folder is not private.
     """
     resumable = folder.is_dir() and any(folder.glob("*.sqlite3"))
+    if resumable:
+        check_private(folder)
+    if resumable and fresh:
+        discard_recovery(folder)
+        resumable = False
     if not resumable:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)

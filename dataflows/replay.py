@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
@@ -65,7 +65,7 @@ class Replay:
     settings: Settings = field(default_factory=Settings)
     replay: ReplayRange = field(default_factory=ReplayRange)
     workers: int = 1
-    batch_rows: int = 65_536
+    batch_rows: int = 262_144
     recovery: Path | None = None
 
 
@@ -92,14 +92,19 @@ def replay(job: Replay, store: Store, *, progress: Progress | None = None) -> Ru
     """
     run = _describe(job)
     _check_run(run, store)
-    config, resumable = prepare_recovery(job.recovery) if job.recovery is not None else (None, False)
+    config, resumable = None, False
+    if job.recovery is not None:
+        config, resumable = prepare_recovery(job.recovery, fresh=store.find_run(job.run_id) is None)
     stop = threading.Event()
     source = ArchiveSource(job.archive, batch_rows=job.batch_rows, replay=job.replay, stop=stop)
     store.start_run(run)
     writers: list[BufferedWriter] = []
 
     def make_writer() -> BufferedWriter:
-        writers.append(BufferedWriter(store, run_id=job.run_id, max_rows=job.settings.sink.batch_rows))
+        # the sink flushes at each snapshot, so rows need not be written before for their age
+        age = job.settings.recovery.snapshot_interval
+        rows = job.settings.sink.batch_rows
+        writers.append(BufferedWriter(store, run_id=job.run_id, max_rows=rows, max_age=age))
         return writers[-1]
 
     flow = build_graph(job.settings, source, source.sources, TableSink(make_writer))
@@ -110,7 +115,8 @@ def replay(job: Replay, store: Store, *, progress: Progress | None = None) -> Ru
         for writer in writers:
             writer.flush()
     except BaseException:
-        store.finish_run(job.run_id, RunStatus.FAILED) if not stop.is_set() else None
+        with suppress(SignalboxError):  # the first error is the one to show
+            store.finish_run(job.run_id, RunStatus.FAILED)
         raise
     finally:
         for writer in writers:

@@ -101,7 +101,10 @@ class AlignState:
         self._buffers[topic] = rest
         if not ready:
             return None
-        merged = concat_batches(ready)
+        return self._ordered(topic, ready)
+
+    def _ordered(self, topic: str, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+        merged = concat_batches(batches)
         return _in_arrival_order(merged) if topic in self._unsorted else merged
 
     @property
@@ -116,7 +119,9 @@ class AlignState:
             "clocks": dict(self._clocks),
             "frontier": self._frontier,
             "unsorted": sorted(self._unsorted),
-            "buffers": {topic: _to_bytes(buffer) for topic, buffer in self._buffers.items() if buffer},
+            "buffers": {
+                topic: _to_bytes(self._ordered(topic, buffer)) for topic, buffer in self._buffers.items() if buffer
+            },
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -143,8 +148,7 @@ def _in_arrival_order(batch: pa.RecordBatch) -> pa.RecordBatch:
     return take(batch, order)
 
 
-def _to_bytes(batches: list[pa.RecordBatch]) -> bytes:
-    batch = concat_batches(batches)
+def _to_bytes(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

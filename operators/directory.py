@@ -11,10 +11,12 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from operators.columns import CodeArray, IntArray, frozen
 from schemas.batches import symbols, times
+from schemas.time import END_OF_TIME
 
 __all__ = ["REFUSED", "Directory"]
 
@@ -58,15 +60,27 @@ class Directory:
 
         No gap between an instrument's records may exceed the expiry: `expire` and `first_gap` see to it.
         """
+        if (
+            len(self._codes) + sum(len(batch.column("instrument_id").dictionary) for batch in batches.values())
+            > self._max
+        ):
+            self._admit(_Arrivals(batches))
         found = {}
         for topic, batch in batches.items():
             indices, names = symbols(batch, "instrument_id")
             lookup = np.full(len(names), REFUSED, dtype=np.int32)
-            for index in np.flatnonzero(np.bincount(indices, minlength=len(names))).tolist():
+            for index in _used(indices, len(names)):
                 lookup[index] = self._code(names[index] or "")
             found[topic] = lookup[indices]
             _see(frozen(found[topic]), frozen(times(batch, "ts_recv")), self._last_seen)
         return found
+
+    def _admit(self, arrivals: _Arrivals) -> None:
+        """Give codes to new names; if there is no room for all, to the ones that arrived first."""
+        if sum(name not in self._codes for name in arrivals.names) > self._max - len(self._codes):
+            names = list(arrivals.names)
+            for number in arrivals.by_first_record():
+                self._code(names[number])
 
     def _code(self, name: str) -> int:
         code = self._codes.get(name)
@@ -96,7 +110,11 @@ class Directory:
         return idle
 
     def first_gap(self, batches: dict[str, pa.RecordBatch]) -> int | None:
-        """Return the first `ts_recv` at which an instrument of these records comes back after its expiry, or None."""
+        """Return the first `ts_recv` at which an expiry counts, or None.
+
+        There an instrument of these records comes back after its expiry, or a new one arrives at a full directory
+        in which another one has expired. `expire` must be called for that time before the records from it on.
+        """
         edges = [(int(recv[0]), int(recv[-1])) for recv in (times(batch, "ts_recv") for batch in batches.values())]
         if not edges:
             return None
@@ -105,27 +123,41 @@ class Directory:
         known = seen[seen != _FREE]
         if end - start <= self._expiry and (not len(known) or end - int(known.min()) <= self._expiry):
             return None
-        return self._walk(batches)
+        return self._walk(_Arrivals(batches), start, end)
 
-    def _walk(self, batches: dict[str, pa.RecordBatch]) -> int | None:
-        """Walk the records of all topics in time: the slow way, only when an expiry is possible."""
-        names: dict[str, int] = {}
-        code_parts, time_parts = [], []
-        for batch in batches.values():
-            indices, dictionary = symbols(batch, "instrument_id")
-            lookup = np.array([names.setdefault(name or "", len(names)) for name in dictionary], dtype=np.int64)
-            code_parts.append(lookup[indices])
-            time_parts.append(times(batch, "ts_recv"))
-        code, ts = np.concatenate(code_parts), np.concatenate(time_parts)
+    def _walk(self, arrivals: _Arrivals, start: int, end: int) -> int | None:
+        """Walk the records of all topics: the slow way, only when an expiry is possible."""
+        seen = np.array([self._seen(name) for name in arrivals.names], dtype=np.int64)
+        refused = self._refused(arrivals, seen)
+        returning = (seen != _FREE) & (seen < end - self._expiry)
+        if end - start <= self._expiry and not returning.any() and not refused.any():
+            return None
+        own = ~refused[arrivals.code]
+        code, ts = arrivals.code[own], arrivals.ts[own]
         order = np.lexsort((ts, code))
         code, ts = code[order], ts[order]
-        before = np.empty_like(ts)
-        before[1:] = ts[:-1]
-        first = np.concatenate(([True], code[1:] != code[:-1]))
-        seen = np.array([self._seen(name) for name in names], dtype=np.int64)
-        before[first] = seen[code[first]]
-        gaps = (before != _FREE) & (ts - np.where(before == _FREE, ts, before) > self._expiry)
-        return int(ts[gaps].min()) if gaps.any() else None
+        first = np.ones(len(code), dtype=np.bool_)
+        first[1:] = code[1:] != code[:-1]
+        before = np.where(first, seen[code], np.concatenate(([_FREE], ts))[:-1])
+        known = before != _FREE
+        gaps = ts[known & (before < ts - self._expiry)]
+        found = gaps.min(initial=END_OF_TIME)
+        if refused.any():
+            others = [code for name, code in self._codes.items() if name not in arrivals.names]
+            last = np.concatenate((ts[np.append(first[1:], True)[: len(ts)]], self._last_seen[others]))
+            idle_from = np.concatenate((before[known], last)) + self._expiry
+            until = np.concatenate((ts[known], np.full(len(last), END_OF_TIME)))
+            found = min(found, _first_within(np.sort(arrivals.ts[refused[arrivals.code]]), idle_from, until))
+        return int(found) if found != END_OF_TIME else None
+
+    def _refused(self, arrivals: _Arrivals, seen: IntArray) -> npt.NDArray[np.bool_]:
+        """Return which names arrive new when the directory is full."""
+        refused = np.zeros(len(seen), dtype=np.bool_)
+        room = self._max - len(self._codes)
+        if np.count_nonzero(seen == _FREE) > room:
+            newcomers = [number for number in arrivals.by_first_record() if seen[number] == _FREE]
+            refused[newcomers[room:]] = True
+        return refused
 
     def _seen(self, name: str) -> int:
         code = self._codes.get(name)
@@ -143,6 +175,42 @@ class Directory:
         free = set(self._free)
         self._codes = {name: code for code, name in enumerate(self.names) if code not in free}
         self._last_seen = np.array([*snapshot["last_seen"], *[_FREE] * 16], dtype=np.int64)
+
+
+class _Arrivals:
+    """The records of all topics as one column of names and one of times, by topic, each topic in arrival order."""
+
+    def __init__(self, batches: dict[str, pa.RecordBatch]) -> None:
+        self.names: dict[str, int] = {}
+        codes, recvs = [], []
+        for batch in batches.values():
+            indices, dictionary = symbols(batch, "instrument_id")
+            lookup = np.zeros(len(dictionary), dtype=np.int64)
+            for index in _used(indices, len(dictionary)):
+                lookup[index] = self.names.setdefault(dictionary[index] or "", len(self.names))
+            codes.append(lookup[indices])
+            recvs.append(times(batch, "ts_recv"))
+        self.code: IntArray = np.concatenate(codes)
+        self.ts: IntArray = np.concatenate(recvs)
+
+    def by_first_record(self) -> list[int]:
+        """Return the numbers of the names by the arrival of their first record; of equal times the first topic's."""
+        ordered = self.code[np.argsort(self.ts, kind="stable")]
+        numbers, first = np.unique(ordered, return_index=True)
+        return numbers[np.argsort(first)].tolist()
+
+
+def _used(indices: npt.NDArray[np.int32], n_names: int) -> list[int]:
+    """Return which names of a dictionary have a record."""
+    return np.flatnonzero(np.bincount(indices, minlength=n_names)).tolist()
+
+
+def _first_within(wanted: IntArray, after: IntArray, before: IntArray) -> int:
+    """Return the first of some sorted times that is strictly between a pair of bounds, or `END_OF_TIME`."""
+    position = np.searchsorted(wanted, after, side="right")
+    ends = position < len(wanted)
+    found = wanted[position[ends]]
+    return int(found[found < before[ends]].min(initial=END_OF_TIME))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

@@ -57,7 +57,7 @@ class ShardState:
         outputs: list[ShardOutput] = []
         batches = frame.batches
         while (gap := self._directory.first_gap(batches)) is not None:
-            # an instrument comes back after its expiry: end its old life before its new record
+            # an instrument comes back after its expiry, or takes the room of an expired one: end the old life first
             outputs.extend(self._update({t: b for t, b in _below(batches, gap).items() if b.num_rows}, gap))
             self._forget(gap)
             batches = {t: b for t, b in _from(batches, gap).items() if b.num_rows}
@@ -78,12 +78,15 @@ class ShardState:
         codes = self._directory.codes(batches)
         self._engine.ensure(len(self._directory))
         self._signals.ensure(len(self._directory))
-        for topic in batches:
-            batches[topic], codes[topic] = refusals.refuse(
-                batches[topic], codes[topic], codes[topic] == REFUSED, DeadLetterReason.TOO_MANY_INSTRUMENTS,
+        taken = {}
+        for topic, batch in batches.items():
+            kept, codes[topic] = refusals.refuse(
+                batch, codes[topic], codes[topic] == REFUSED, DeadLetterReason.TOO_MANY_INSTRUMENTS,
                 "expected room for the instrument, found the shard full; raise `max_instruments` or add shards",
             )  # fmt: skip
-        computed, late = self._engine.update(batches, codes, frontier, refusals)
+            if kept.num_rows:
+                taken[topic] = kept
+        computed, late = self._engine.update(taken, codes, frontier, refusals)
         outputs: list[ShardOutput] = [*late, *self._bar_rows(computed)]
         outputs.extend(Rows(SIGNALS.name, rows) for rows in self._signals.update(computed, self._directory.names))
         outputs.extend(refusals.rows)
@@ -107,9 +110,9 @@ class ShardState:
         shared["missing"] = pa.ListArray.from_arrays(
             pa.array(np.arange(0, n * width + 1, width, dtype=np.int32)), pa.array(frame.missing.ravel())
         )
-        features = _batch(FEATURES.arrow, shared)
-        for index, name in enumerate(self._features.names):
-            features = features.append_column(name, pa.array(np.ascontiguousarray(frame.values[:, index])))
+        known = _batch(FEATURES.arrow, shared)
+        arrays = [*known.columns, *map(pa.array, np.ascontiguousarray(frame.values.T))]
+        features = pa.RecordBatch.from_arrays(arrays, names=[*known.schema.names, *self._features.names])
         return [Rows(BARS.name, _batch(BARS.arrow, columns)), Rows(FEATURES.name, features)]
 
     def _names(self, code: CodeArray) -> pa.DictionaryArray:

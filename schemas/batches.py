@@ -106,7 +106,13 @@ def _view(array: pa.Array) -> npt.NDArray[Any]:
 
 def take(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """Return the rows at these indices, in their order."""
-    return batch.take(pa.array(rows))
+    indices = pa.array(rows)
+    # kept bytes, errors and optional symbols are mostly null: nothing is gathered for a column without a value
+    columns = [
+        pa.nulls(len(indices), column.type) if column.null_count == len(column) else column.take(indices)
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def concat_batches(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

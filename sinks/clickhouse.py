@@ -48,6 +48,7 @@ _READ_SETTINGS: Final[dict[str, Any]] = {
     "output_format_json_validate_utf8": 1,
     "date_time_output_format": "iso",
     "format_csv_null_representation": "",
+    "output_format_arrow_string_as_string": 0,
     "readonly": 1,
 }
 """Session of queries from outside; `readonly` is last, because it forbids setting anything after it."""

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from schemas.errors import StorageError
 from schemas.tables import TABLES
-from sinks.conform import conform
 from sinks.store import Store
 
 __all__ = ["BufferedWriter"]
@@ -188,8 +187,7 @@ class BufferedWriter:
         self._queue.task_done()
 
     def _insert(self, table: str, batches: list[pa.Table]) -> None:
-        parts = [conform(TABLES[table], batch, self._run_id) for batch in batches]
-        rows = pa.concat_tables(parts, promote_options="default")
-        stored = self._store.insert(table, rows)
+        rows = pa.concat_tables(batches, promote_options="default")
+        stored = self._store.insert(table, rows, run_id=self._run_id)
         self.written[table] = self.written.get(table, 0) + stored
         self.inserts += 1

@@ -47,10 +47,9 @@ def test_codes_cap_goes_to_who_arrives_first_whatever_its_topic():
 
 
 def test_codes_cap_goes_to_who_arrives_first_whatever_the_dictionary():
-    rows = batch(("B", 1), ("A", 2), ("C", 3))
-    directory = Directory(2, 1_000)
-    # the dictionary of the slice lists B first, the records do not
-    assert codes_of(directory, trades=rows.take([1, 2, 0])) == {"trades": [0, 1, REFUSED]}
+    # the dictionary of the slice lists C first, the records do not
+    rows = batch(("C", 0), ("A", 1), ("B", 2), ("C", 3)).slice(1)
+    assert codes_of(Directory(2, 1_000), trades=rows) == {"trades": [0, 1, REFUSED]}
 
 
 def test_codes_cap_at_one_moment_follows_the_topics_order():
