@@ -7,7 +7,7 @@ less those that only name things in finance, plus words, phrases and verb-object
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -17,23 +17,27 @@ import numpy.typing as npt
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from models.text.overlay import EMOJI, NEGATORS, NEUTRAL, PATTERNS, PHRASES, WORDS
+from models.text.phrases import join_phrases, joined_word
+from models.text.rules import ValenceRules
 from schemas.features import content_hash
 
-__all__ = ["FinanceSentiment", "TextScore", "Unscored"]
+__all__ = ["FinanceSentiment", "TextScore", "Unscored", "finance_lexicon"]
 
 MAX_CHARACTERS: Final = 2_000
 """What is read of a text. A headline has 100 and a post 300; the rest of an article repeats its start."""
 CACHED_TEXTS: Final = 4_096
 """One item names several instruments, and agencies repeat headlines: minutes of news, a few megabytes."""
 _RULES_VERSION: Final = 1
-_GAP: Final = 4
-"""Most words between a verb and its object: "beats Wall Street's second-quarter estimates"."""
+_NAN: Final = float("nan")
 
-_NOISE: Final = re.compile(r"https?://\S+|www\.\S+|[$@][A-Za-z_]\w*|&\w+;")
-_HYPHEN: Final = re.compile(r"(?<=\w)[-\u2010-\u2015/](?=[A-Za-z])")
-_NUMBER: Final = re.compile(r"[$\u20ac\u00a3+-]*\d[\d.,]*(?:%|pct|bp|bps|[kmb]n?)?")
+# alternatives that begin with a literal, so that the scan skips to the characters that may begin one
+_NOISE: Final = re.compile(r"https?://\S+|www\.\S+|\$[A-Za-z_]\w*|@[A-Za-z_]\w*|&\w+;")
+_NOISE_SIGNS: Final = ("$", "@", "&", "://", "www.")
+"""A text without any of these has no noise."""
+_HYPHEN: Final = re.compile(r"[-\u2010-\u2015/](?<=\w.)(?=[A-Za-z])")
 _WORD: Final = re.compile(r"[A-Za-z]{2}")
-_EDGES: Final = "\"'()[]{}<>.,;:!?*#~`\u2026\u201c\u201d"
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+_FIRST_NOT_LATIN: Final = "\u0250"
 
 
 class Unscored(StrEnum):
@@ -69,8 +73,8 @@ class FinanceSentiment:
     A text without a word to score (empty, links and tickers only, another script) is NaN with a reason; a
     text of words that carry no feeling is 0, which is an observation. Only the first 2,000 characters are
     read. English in Latin script is assumed: a Spanish headline scores near 0. Irony is not understood, and
-    a headline about a competitor counts as one about the company. About 30 microseconds a headline; repeated
-    texts come from a cache.
+    a headline about a competitor counts as one about the company. About 7 microseconds a headline of 60
+    characters; repeated texts come from a cache.
 
     Examples
     --------
@@ -92,14 +96,9 @@ class FinanceSentiment:
     """
 
     def __init__(self) -> None:
-        analyzer = SentimentIntensityAnalyzer()
-        lexicon: dict[str, float] = {word: v for word, v in analyzer.lexicon.items() if word not in NEUTRAL}
-        lexicon.update(WORDS)
-        lexicon.update({_token(*phrase): valence for phrase, valence in PHRASES.items() if valence})
-        lexicon.update({_token(pattern.name): pattern.valence for pattern in PATTERNS})
-        analyzer.lexicon = lexicon
-        analyzer.emojis = {**analyzer.emojis, **EMOJI}
-        self._analyzer = analyzer
+        vader = SentimentIntensityAnalyzer()
+        lexicon = finance_lexicon(vader.lexicon)
+        self._rules = ValenceRules(lexicon, {**vader.emojis, **EMOJI})
         self._assess = lru_cache(maxsize=CACHED_TEXTS)(self._assess_bounded)
         verbs = {pattern.name: [sorted(pattern.verbs), sorted(pattern.objects)] for pattern in PATTERNS}
         negators = sorted(NEGATORS)
@@ -123,88 +122,56 @@ class FinanceSentiment:
         return np.array([self.score(text) for text in texts], dtype=np.float64)
 
     def _assess_bounded(self, text: str) -> TextScore:
-        cleaned = _NOISE.sub(" ", text.replace("\u2019", "'"))
-        reason = self._unscored(text, cleaned)
+        cleaned = _clean(text)
+        signs = [] if cleaned.isascii() else _NOT_ASCII.findall(cleaned)
+        emoji = bool(signs) and self._rules.has_emoji(signs)
+        reason = _unscored(text, cleaned, signs, emoji)
         if reason is not None:
-            return TextScore(float("nan"), reason)
-        words = _HYPHEN.sub(" ", cleaned).split()
-        return TextScore(float(self._analyzer.polarity_scores(" ".join(_join_phrases(words)))["compound"]), None)
-
-    def _unscored(self, text: str, cleaned: str) -> Unscored | None:
-        if not text.strip():
-            return Unscored.EMPTY
-        if not cleaned.isascii() and _mostly_foreign(cleaned):
-            return Unscored.FOREIGN_SCRIPT
-        if _WORD.search(cleaned) or any(character in self._analyzer.emojis for character in cleaned):
-            return None
-        return Unscored.NO_WORDS
+            return TextScore(_NAN, reason)
+        if signs or "-" in cleaned or "/" in cleaned:
+            cleaned = _HYPHEN.sub(" ", cleaned)
+        words, lowered = cleaned.split(), cleaned.lower().split()
+        join_phrases(words, lowered)
+        if emoji:
+            words = self._rules.describe_emojis(words)
+            lowered = [word.lower() for word in words]
+        return TextScore(self._rules.score(words, lowered), None)
 
 
-def _mostly_foreign(text: str) -> bool:
-    letters = [character for character in text if character.isalpha()]
-    return len(letters) > 2 * sum(character < "\u0250" for character in letters)
+def finance_lexicon(everyday: Mapping[str, float]) -> dict[str, float]:
+    """Return a lexicon of financial English.
+
+    Parameters
+    ----------
+    everyday
+        Word to valence in everyday English, from -4 to 4: what `NEUTRAL` does not name stays, what `WORDS`,
+        `PHRASES` and `PATTERNS` name is added or replaced.
+    """
+    lexicon = {word: valence for word, valence in everyday.items() if word not in NEUTRAL}
+    lexicon.update(WORDS)
+    lexicon.update({joined_word(*phrase): valence for phrase, valence in PHRASES.items() if valence})
+    lexicon.update({joined_word(pattern.name): pattern.valence for pattern in PATTERNS})
+    return lexicon
 
 
-def _token(*words: str) -> str:
-    """Return a word that no text holds, to stand for a phrase."""
-    return f"\u2060{'_'.join(words)}\u2060"
+def _clean(text: str) -> str:
+    """Return the text without links, tickers and names of users, and with one kind of apostrophe."""
+    text = text.replace("\u2019", "'")
+    for sign in _NOISE_SIGNS:
+        if sign in text:
+            return _NOISE.sub(" ", text)
+    return text
 
 
-def _key(word: str) -> str:
-    """Return the form in which a word is looked up."""
-    return word.strip(_EDGES).lower()
+def _unscored(text: str, cleaned: str, signs: list[str], emoji: bool) -> Unscored | None:
+    """Return why a text has no score; `signs` are its characters beyond ASCII."""
+    if signs and _mostly_foreign(cleaned, signs):
+        return Unscored.FOREIGN_SCRIPT
+    if emoji or _WORD.search(cleaned):
+        return None
+    return Unscored.NO_WORDS if text.strip() else Unscored.EMPTY
 
 
-def _index_phrases() -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """Return first word to its phrases with what replaces them, the longest first."""
-    replacements = {phrase: _token(*phrase) for phrase in PHRASES} | dict.fromkeys(NEGATORS, "not")
-    index: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for phrase in sorted(replacements, key=len, reverse=True):
-        index.setdefault(phrase[0], []).append((phrase, replacements[phrase]))
-    return index
-
-
-_BY_FIRST_WORD: Final = _index_phrases()
-_BY_VERB: Final = {
-    verb: [pattern for pattern in PATTERNS if verb in pattern.verbs] for pattern in PATTERNS for verb in pattern.verbs
-}
-
-
-def _join_phrases(words: list[str]) -> list[str]:
-    """Return the words with each phrase, and each verb with its object, as one word."""
-    keys = [_key(word) for word in words]
-    joined: list[str] = []
-    at = 0
-    while at < len(words):
-        found = _phrase_at(keys, at) or _pattern_at(words, keys, at)
-        if found is None:
-            joined.append(words[at])
-            at += 1
-        else:
-            replacement, length = found
-            joined.append(replacement)
-            at += length
-    return joined
-
-
-def _phrase_at(keys: list[str], at: int) -> tuple[str, int] | None:
-    for phrase, replacement in _BY_FIRST_WORD.get(keys[at], ()):
-        stretch = keys[at : at + len(phrase)]
-        if len(stretch) == len(phrase) and all(map(_fits, stretch, phrase)):
-            return replacement, len(phrase)
-    return None
-
-
-def _fits(key: str, part: str) -> bool:
-    return key == part or (part == "#" and _NUMBER.fullmatch(key) is not None)
-
-
-def _pattern_at(words: list[str], keys: list[str], at: int) -> tuple[str, int] | None:
-    for pattern in _BY_VERB.get(keys[at], ()):
-        for length in range(2, _GAP + 3):
-            last = at + length - 1
-            if last >= len(words) or words[last - 1][-1] in ",;:.!?":
-                break
-            if keys[last] in pattern.objects:
-                return _token(pattern.name), length
-    return None
+def _mostly_foreign(text: str, signs: list[str]) -> bool:
+    foreign = sum(sign >= _FIRST_NOT_LATIN and sign.isalpha() for sign in signs)
+    return foreign > 0 and 2 * foreign > sum(map(str.isalpha, text))

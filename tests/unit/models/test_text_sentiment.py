@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from models.text.overlay import NEUTRAL, PATTERNS, PHRASES, WORDS
-from models.text.sentiment import CACHED_TEXTS, MAX_CHARACTERS, FinanceSentiment, Unscored
+from models.text.overlay import EMOJI, NEUTRAL, PATTERNS, PHRASES, WORDS
+from models.text.phrases import join_phrases
+from models.text.sentiment import CACHED_TEXTS, MAX_CHARACTERS, FinanceSentiment, Unscored, finance_lexicon
 
 _POSITIVE = """
 Acme beats Wall Street estimates as cloud revenue jumps
@@ -207,3 +211,54 @@ def test_overlay_entries_are_sane_and_each_has_an_effect() -> None:
 def test_phrase_alone_scores_with_its_own_sign(model: FinanceSentiment, phrase: tuple[str, ...]) -> None:
     text = "Acme " + " ".join("7%" if word == "#" else word for word in phrase)
     assert _label(model.score(text)) == (1 if PHRASES[phrase] > 0 else -1)
+
+
+_NOISE = re.compile(r"https?://\S+|www\.\S+|[$@][A-Za-z_]\w*|&\w+;")
+_HYPHEN = re.compile(r"(?<=\w)[-\u2010-\u2015/](?=[A-Za-z])")
+_VADER = SentimentIntensityAnalyzer()
+_LEXICON = finance_lexicon(_VADER.lexicon)
+_EMOJIS = {**_VADER.emojis, **EMOJI}
+
+
+def _reason(text: str, emojis: dict[str, str]) -> Unscored | None:
+    """Return why a text has no score, read character by character."""
+    cleaned = _NOISE.sub(" ", text.replace("\u2019", "'"))
+    letters = [character for character in cleaned if character.isalpha()]
+    if not text.strip():
+        return Unscored.EMPTY
+    if len(letters) > 2 * sum(character < "\u0250" for character in letters):
+        return Unscored.FOREIGN_SCRIPT
+    if re.search("[A-Za-z]{2}", cleaned) or any(character in emojis for character in cleaned):
+        return None
+    return Unscored.NO_WORDS
+
+
+_PIECES = st.one_of(
+    st.sampled_from(
+        ["Acme ", "beats ", "estimates", "better-than-expected ", "down 3%", "can\u2019t ", "plunge!", "but "]
+    ),
+    st.sampled_from(
+        ["$", "@", "&amp;", "https://a.b/good ", "www.bad.com", "/", "-", "\u2013", "\u2014fraud ", " ", "\n", "7"]
+    ),
+    st.sampled_from(
+        ["\N{ROCKET}", "\N{BEAR FACE}", "\N{COPYRIGHT SIGN}", "\u682a\u4fa1", "\u0410\u043a", "\u00e9", "\u00a0"]
+    ),
+    st.text(max_size=4),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.lists(_PIECES, max_size=12).map("".join))
+@example(text="Acme gains/plunges")
+@example(text="Acme gains\u2013plunges")
+def test_assess_of_any_text_equals_the_plain_reading(model: FinanceSentiment, text: str) -> None:
+    reference = SentimentIntensityAnalyzer.__new__(SentimentIntensityAnalyzer)
+    reference.lexicon, reference.emojis = _LEXICON, _EMOJIS
+    score = model.assess(text)
+    assert score.reason == _reason(text, _EMOJIS)
+    if score.reason is None:
+        words = _HYPHEN.sub(" ", _NOISE.sub(" ", text.replace("\u2019", "'"))).split()
+        join_phrases(words, [word.lower() for word in words])
+        assert score.value == reference.polarity_scores(" ".join(words))["compound"]
+    else:
+        assert math.isnan(score.value)
