@@ -39,7 +39,7 @@ bench: setup  ## measure beside peers, write benchmarks/results/
 bench-smoke: setup  ## the same on a small workload; writes nothing to the results folder
 	@$(BIN)/python -m benchmarks.run --smoke
 
-docs: setup  ## regenerate docs/data_model.md from the schemas
+docs: setup  ## regenerate the reference pages of docs/ from the code
 	@$(BIN)/python -m scripts.generate_docs
 
 docs-check: setup  ## generated pages are current and the examples run

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,22 +20,36 @@ __all__ = ["app", "main"]
 
 _HELP = """Trading signals from streams, and backtests that agree with them.
 
-Start with `signalbox demo`: it simulates a market, runs it through the graph, and leaves a database
-and a report.
-
-Exit codes: 0 fine, 1 unforeseen fault, 2 wrong command line, 3 configuration, 4 input missing or
-unreadable, 5 database locked by another process, 6 written by a newer version, 7 database refused,
-8 findings, 130 stopped by a signal (resume with the same command)."""
+Start with `signalbox demo`: it simulates a market, runs it through the graph, and leaves a database and
+a report.
+"""
+_EXIT_CODES = """\b
+Exit codes:
+  0    fine
+  1    unforeseen fault of signalbox
+  2    wrong command line
+  3    wrong configuration or option; nothing was started
+  4    a file, folder or archive is missing or unreadable
+  5    the database is open in another process
+  6    data was written by a newer version
+  7    the database refused, or could not be reached
+  8    the command worked and found faults (`doctor`, `import --strict`)
+  130  stopped by a signal; a replay is resumed by the same command
+"""
 
 app = typer.Typer(
     name="signalbox",
     help=_HELP,
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Check, show and describe the configuration.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(config_app, name="config")
 
 
@@ -56,40 +74,81 @@ class ImportFormat(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON for machines.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file; the defaults without it.")]
-Database = Annotated[str, typer.Option("--db", help="Folder of the embedded database, or URL of a ClickHouse server.")]
-RunId = Annotated[str | None, typer.Option("--run-id", help="Run; may be left out where there is one only.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; the defaults without it.")
+]
+Database = Annotated[
+    str,
+    typer.Option("--db", metavar="FOLDER|URL", help="Folder of the embedded database, or URL of a ClickHouse server."),
+]
 
 
-@app.command()
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"signalbox {version('signalbox')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take what stands before the command."""
+
+
+@app.command(short_help="Simulate a market, run it, leave a database and a report.")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for archive, database and report.")] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the market: the same seed, the same bytes.")] = 1,
-    minutes: Annotated[int, typer.Option(min=1, max=1440, help="Length of the market.")] = 90,
-    instruments: Annotated[int, typer.Option(min=2, max=1000, help="Number of instruments.")] = 20,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the output of a demo before.")] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for archive, database and report; new, or empty.")
+    ] = Path("demo-output"),
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of the market: the same seed, the same output.")
+    ] = 1,
+    minutes: Annotated[int, typer.Option(metavar="N", min=1, max=1440, help="Length of the market, minutes.")] = 90,
+    instruments: Annotated[int, typer.Option(metavar="N", min=2, max=1000, help="Number of instruments.")] = 20,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the output of an earlier demo; no other folder is touched.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate a market with faults, run it through the graph, and write a database and a report."""
+    """Simulate a market with faults, run it through the graph, and leave a database and a report."""
     from dataflows.commands.demo import run_demo
 
     run_demo(out, seed=seed, minutes=minutes, instruments=instruments, replace=replace, as_json=as_json)
 
 
-@app.command("import")
+@app.command("import", short_help="Bring data files into an archive.")
 def import_(
     format_: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help="Format of the files.")],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of files.")],
-    archive: Annotated[Path, typer.Option(help="Folder of the archive; made if it is not there.")],
-    symbol: Annotated[str | None, typer.Option(help="Instrument, where the files do not name it.")] = None,
-    venue: Annotated[str | None, typer.Option(help="Venue, where the files do not name it.")] = None,
-    map_: Annotated[Path | None, typer.Option("--map", help="Column map (TOML), for `table`.")] = None,
-    kind: Annotated[str | None, typer.Option(help="What the files hold, for `binance-csv`.")] = None,
-    tick: Annotated[float | None, typer.Option(help="Price increment that every price must be a multiple of.")] = None,
+    archive: Annotated[Path, typer.Option(metavar="FOLDER", help="The archive; made if it is not there.")],
+    symbol: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Instrument, where the files do not name it.")
+    ] = None,
+    venue: Annotated[str | None, typer.Option(metavar="TEXT", help="Venue, where the files do not name it.")] = None,
+    map_: Annotated[Path | None, typer.Option("--map", metavar="FILE", help="Column map (TOML), for `table`.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="For `binance-csv`, where a file's name does not say it: trades, aggTrades, bookTicker.",
+        ),
+    ] = None,
+    tick: Annotated[
+        float | None, typer.Option(metavar="PRICE", help="Quarantine prices that are no multiple of this.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 8 if a row was quarantined.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring market, news or social data files into an archive."""
+    """Bring market, news or social data files into an archive.
+
+    A file that was imported before is skipped. A row that cannot be accepted is quarantined: kept with a
+    reason, and sent to the dead letters by a replay. The formats and column maps are in docs/importing.md.
+    """
     from dataflows.commands.importing import run_import
     from dataflows.importers.base import ImportOptions
 
@@ -97,23 +156,38 @@ def import_(
     run_import(format_.value, paths, archive, options, strict=strict, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Run an archive through the graph into a database.")
 def replay(
-    archive: Annotated[Path, typer.Option(help="Folder of the archive.")],
+    archive: Annotated[Path, typer.Option(metavar="FOLDER", help="The archive.")],
     db: Database,
-    run_id: Annotated[str, typer.Option(help="Name of the run; the name of an unfinished run resumes it.")],
-    start: Annotated[str | None, typer.Option("--from", help="First time of receipt, RFC 3339.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", help="Last time of receipt, exclusive, RFC 3339.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads.")] = 1,
-    batch_rows: Annotated[int, typer.Option(min=1, max=10_000_000, help="Records in a batch.")] = 262_144,
+    run_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the run; the name of an unfinished run resumes it.")
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Records received from this time on, such as 2024-08-08T14:00:00Z."
+        ),
+    ] = None,
+    stop: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Records received before this time.")] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="Worker threads; the result is the same.")
+    ] = 1,
+    batch_rows: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10_000_000, help="Records in a batch; the result is the same.")
+    ] = 262_144,
     config: Config = None,
     recovery: Annotated[
-        Path | None, typer.Option(help="Folder of snapshots; by default inside an embedded database's folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of snapshots; by default inside an embedded database's folder."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report of the run there.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report of the run there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay an archive through the graph into a database; a killed replay is resumed by the same command."""
+    """Run an archive through the graph into a database.
+
+    A replay that was stopped or killed is resumed by the same command, with the same result.
+    """
     from dataflows.commands.replaying import run_replay
 
     run_replay(
@@ -122,45 +196,56 @@ def replay(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(short_help="Ask the database in SQL.")
 def query(
     db: Database,
-    sql: Annotated[str, typer.Argument(help="One statement that reads.")],
-    format_: Annotated[OutputFormat, typer.Option("--format", help="Format of the result.")] = OutputFormat.TABLE,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", help="Format of the result; a table is rounded, the others are not.")
+    ] = OutputFormat.TABLE,
 ) -> None:
-    """Ask the database: tables `bars features signals dead_letters late_events runs run_counts` and views."""
+    """Ask the database in ClickHouse's SQL; nothing can be changed.
+
+    Tables: bars, features, signals, dead_letters, late_events, runs, run_counts. Views: signal_explanations,
+    signal_summary, feature_coverage, feature_values, latest_runs. Columns: `DESCRIBE bars`, docs/data_model.md.
+    """
     from dataflows.commands.querying import run_query_command
 
     run_query_command(db, sql, format_.value)
 
 
-@app.command()
+@app.command(short_help="Write the HTML report of a run.")
 def report(
     db: Database,
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
-    run_id: RunId = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")] = Path("report.html"),
+    run_id: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run; may be left out where there is only one.")
+    ] = None,
 ) -> None:
-    """Write the HTML report of a run: one file, opened by a browser alone."""
+    """Write the HTML report of a run: one file that a browser opens alone."""
     from dataflows.commands.reporting import run_report
 
     run_report(db, out, run_id)
 
 
-@app.command()
+@app.command(short_help="Check this installation.")
 def doctor(
-    db: Annotated[str | None, typer.Option("--db", help="Database to look at too.")] = None,
-    archive: Annotated[Path | None, typer.Option(help="Archive to look at too.")] = None,
+    db: Annotated[str | None, typer.Option("--db", metavar="FOLDER|URL", help="Look at this database too.")] = None,
+    archive: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Look at this archive too.")] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Check this installation, and a database, archive and configuration if named; exit with 8 if one is not well."""
+    """Check this installation, and the database, archive and configuration that are named.
+
+    Each check has a verdict and, where it is not good, a remedy; the exit code is then 8.
+    """
     from dataflows.commands.doctor import run_doctor
 
     run_doctor(db=db, archive=archive, config=config, as_json=as_json)
 
 
-@config_app.command("check")
-def config_check(config: Annotated[Path, typer.Argument(help="TOML file.")]) -> None:
+@config_app.command("check", short_help="Check a configuration file.")
+def config_check(config: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration, TOML.")]) -> None:
     """Check a configuration file; nothing is started."""
     from dataflows.settings import load_settings
 
@@ -168,54 +253,79 @@ def config_check(config: Annotated[Path, typer.Argument(help="TOML file.")]) -> 
     typer.echo(f"{config}: good, content hash {settings.content_hash()}")
 
 
-@config_app.command("show")
+@config_app.command("show", short_help="Show every key with its value in force.")
 def config_show(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; the defaults without it.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Configuration, TOML; the defaults without it.")
+    ] = None,
 ) -> None:
-    """Show every key with its value in force."""
+    """Show every key with its value in force, as JSON."""
     from dataflows.settings import load_settings
 
     typer.echo(json.dumps(load_settings(config).content(), indent=2))
 
 
-@config_app.command("schema")
+@config_app.command("schema", short_help="Show every key, its bounds and meaning.")
 def config_schema() -> None:
-    """Show the JSON schema of the configuration: every key, its bounds and meaning."""
+    """Show every key, its bounds and meaning, as a JSON schema."""
     from dataflows.settings import settings_schema
 
     typer.echo(json.dumps(settings_schema(), indent=2))
 
 
-def _fail(error: SignalboxError) -> int:
-    typer.echo(f"signalbox: {error}", err=True)
-    return int(error.exit_code)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its documented code."""
     command: Any = typer.main.get_command(app)
+    # the client logs what it raises as well; a user gets one message
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    code: int = ExitCode.OK
     try:
-        code = command.main(args=arguments, prog_name="signalbox", standalone_mode=False)
+        # not `command.main`, which has ways of its own with interrupts and closed pipes
+        with command.make_context("signalbox", sys.argv[1:] if arguments is None else arguments) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        code = done.exit_code
     except SignalboxError as error:
-        code = _fail(error)
+        code = _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("signalbox: stopped", err=True)
-        code = ExitCode.INTERRUPTED
+        code = _fail("stopped", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        code = ExitCode.OK
+        code = _close_output()
+    except OSError as error:
+        code = _file_fault(error)
     except Exception as error:
-        code = _usage_or_raise(error)
-    sys.exit(int(code or ExitCode.OK))
+        code = _usage_or_fault(error)
+    sys.exit(int(code))
 
 
-def _usage_or_raise(error: Exception) -> int:
-    """Show an error of the command line; raise any other, which is a fault of ours."""
+def _fail(message: str, code: ExitCode) -> ExitCode:
+    typer.echo(f"signalbox: {message}", err=True)
+    return code
+
+
+def _close_output() -> ExitCode:
+    """End quietly when whoever reads our output has gone, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.OK
+
+
+def _file_fault(error: OSError) -> ExitCode:
+    """Name a file or folder that cannot be used; an error without one is a fault of ours."""
+    if error.filename is None and error.errno != errno.ENOSPC:
+        return _usage_or_fault(error)
+    where = "the disk" if error.filename is None else f"`{error.filename}`"
+    reason = (error.strerror or str(error)).lower()
+    return _fail(f"expected to use {where}, found: {reason}; correct it or name another place", ExitCode.INPUT)
+
+
+def _usage_or_fault(error: Exception) -> ExitCode:
+    """Show an error of the command line; any other is a fault of ours, shown whole."""
     show = getattr(error, "show", None)
-    if show is None:
-        raise error
-    show()
-    return int(ExitCode.USAGE)
+    if show is not None:
+        show()
+        return ExitCode.USAGE
+    traceback.print_exception(error)
+    return _fail("this is a fault of signalbox; please report it with the lines above", ExitCode.INTERNAL)
 
 
 if __name__ == "__main__":

@@ -31,19 +31,24 @@ def check_private(folder: Path) -> None:
         Another account owns it, or group or others may write to it.
     """
     for path in (folder, *sorted(folder.iterdir())):
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode):
-            raise ConfigError(f"expected no link in the recovery folder, found `{path}`; remove it")
-        if found.st_uid != os.geteuid():
+        _check_owned(path)
+        mode = path.lstat().st_mode
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ConfigError(
-                f"expected `{path}` to belong to user {os.geteuid()}, found user {found.st_uid}; snapshots run code "
-                "when they are read, so remove the folder if its origin is not certain, or give it to this user"
-            )
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise ConfigError(
-                f"expected `{path}` to be writable by its owner only, found mode {stat.filemode(found.st_mode)}; "
+                f"expected `{path}` to be writable by its owner only, found mode {stat.filemode(mode)}; "
                 f"if its origin is certain: chmod -R go-w '{folder}'"
             )
+
+
+def _check_owned(path: Path) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise ConfigError(f"expected no link in the recovery folder, found `{path}`; remove it")
+    if found.st_uid != os.geteuid():
+        raise ConfigError(
+            f"expected `{path}` to belong to user {os.geteuid()}, found user {found.st_uid}; snapshots run code "
+            "when they are read, so remove the folder if its origin is not certain, or give it to this user"
+        )
 
 
 def prepare_recovery(folder: Path, *, fresh: bool = False) -> tuple[RecoveryConfig, bool]:
@@ -59,19 +64,24 @@ def prepare_recovery(folder: Path, *, fresh: bool = False) -> tuple[RecoveryConf
     Raises
     ------
     ConfigError
-        The folder is not private.
+        The folder cannot be made, or is not private.
     """
-    resumable = folder.is_dir() and any(folder.glob("*.sqlite3"))
-    if resumable:
+    if fresh and folder.is_dir():
         check_private(folder)
-    if resumable and fresh:
         discard_recovery(folder)
-        resumable = False
-    if not resumable:
+    try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"expected a folder for recovery at `{folder}`, found {error.strerror or error}; name another one"
+        ) from error
+    resumable = any(folder.glob("*.sqlite3"))
+    if not resumable:
+        _check_owned(folder)
         folder.chmod(0o700)
-        init_db_dir(folder, _PARTITIONS)
     check_private(folder)
+    if not resumable:
+        init_db_dir(folder, _PARTITIONS)
     return RecoveryConfig(str(folder)), resumable
 
 

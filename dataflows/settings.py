@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from operators.shard_config import ShardConfig
 from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError, InputError
-from schemas.time import parse_duration
+from schemas.time import duration_ns, format_duration, parse_duration
 
 __all__ = ["Settings", "load_settings", "settings_schema"]
 
@@ -27,7 +31,10 @@ class RecoveryConfig(ComponentConfig):
     """How often the state is saved."""
 
     snapshot_interval: Duration = Field(
-        parse_duration("5s"), description="time between snapshots; what came after the last one is computed again"
+        parse_duration("5s"),
+        ge=timedelta(milliseconds=1),
+        le=timedelta(hours=1),
+        description="time between snapshots; what came after the last one is computed again",
     )
 
 
@@ -61,7 +68,8 @@ def load_settings(path: Path | None) -> Settings:
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"expected a configuration file at `{path}`, found {error.strerror or error}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"expected a configuration file at `{path}`, found {reason}; correct the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected TOML in `{path}`, found {error}") from error
     return parse_settings(content, str(path))
@@ -70,20 +78,74 @@ def load_settings(path: Path | None) -> Settings:
 def parse_settings(content: dict[str, Any], origin: str) -> Settings:
     """Check settings; see `load_settings`."""
     try:
-        return Settings.model_validate(content)
+        # as JSON a list may fill a tuple, while neither text nor a truth value passes for a number
+        return Settings.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        faults = "; ".join(_fault(detail) for detail in error.errors(include_url=False))
+        faults = "; ".join(_faults(error.errors(include_url=False)))
         raise ConfigError(f"in `{origin}`: {faults}; `signalbox config schema` lists every key") from error
+
+
+_EXPECTED: Final = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a table of keys",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} at most",
+}
+"""What a key must be, by the kind of its fault."""
+_SHOWN: Final = 80
+"""Characters of a wrong value that are shown."""
+
+
+def _faults(details: Sequence[Any]) -> Iterator[str]:
+    """Yield a sentence for each fault, but not for a list that only lacks what was refused in it."""
+    for detail in details:
+        inner = any(other["loc"][: len(detail["loc"])] == detail["loc"] for other in details if other is not detail)
+        if not (inner and detail["type"] == "too_short"):
+            yield _fault(detail)
 
 
 def _fault(detail: Any) -> str:
     key = ".".join(str(part) for part in detail["loc"]) or "the file"
     if detail["type"] == "extra_forbidden":
-        return f"expected a known key, found `{key}`"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"`{key}`: {message[:1].lower()}{message[1:]}, was {json.dumps(detail['input'], default=str)[:80]}"
+        return f"expected a known key, found `{key}`{_near(detail['loc'])}"
+    if detail["type"] == "value_error":
+        return f"`{key}`: {detail['ctx']['error']}"
+    found = detail["input"]
+    text = format_duration(duration_ns(found)) if isinstance(found, timedelta) else json.dumps(found, default=str)
+    expected = _EXPECTED.get(detail["type"])
+    if expected is None:
+        return f"`{key}`: {detail['msg'][:1].lower()}{detail['msg'][1:]}, found {text[:_SHOWN]}"
+    return f"`{key}`: expected {expected.format_map(detail.get('ctx', {}))}, found {text[:_SHOWN]}"
+
+
+def _near(loc: Sequence[int | str]) -> str:
+    """Return the known key that an unknown one resembles."""
+    section: Any = Settings
+    for name in loc[:-1]:
+        section = section.model_fields[name].annotation
+    similar = get_close_matches(str(loc[-1]), section.model_fields, n=1)
+    return f", which is close to `{similar[0]}`" if similar else ""
+
+
+class _Schema(GenerateJsonSchema):
+    """Writes durations as a configuration does."""
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, timedelta):
+            return format_duration(duration_ns(dft))
+        if isinstance(dft, tuple):
+            return [self.encode_default(item) for item in dft]
+        return super().encode_default(dft)
 
 
 def settings_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
-    return Settings.model_json_schema()
+    return Settings.model_json_schema(schema_generator=_Schema)

@@ -33,18 +33,6 @@ _FINITE: Final = np.finfo(np.float64).max
 class DecodeLimits(ComponentConfig):
     """Bounds that a record must keep.
 
-    Parameters
-    ----------
-    max_ahead
-        How far `ts_event` may be ahead of `ts_recv`. Clocks of venues differ from ours by a second or
-        so in healthy operation; far more means a wrong clock or a wrong unit.
-    max_text_bytes
-        Longest text of one field in UTF-8 bytes: a long article fits, an attack on memory does not.
-    max_symbol_bytes
-        Longest symbol in UTF-8 bytes. Symbols are kept in dictionaries, so they are short.
-    max_levels
-        Most price levels on one side of one book message.
-
     Examples
     --------
     >>> DecodeLimits().max_ahead_ns
@@ -54,9 +42,14 @@ class DecodeLimits(ComponentConfig):
     """
 
     max_ahead: Duration = Setting(timedelta(seconds=5), ge=timedelta(0), le=timedelta(days=1))
+    """how far `ts_event` may be ahead of `ts_recv`; clocks of venues differ from ours by a second or so in healthy
+    operation, far more means a wrong clock or a wrong unit"""
     max_text_bytes: int = Setting(262_144, ge=1, le=16 * 2**20)
+    """longest text of one field, UTF-8 bytes: a long article fits, an attack on memory does not"""
     max_symbol_bytes: int = Setting(128, ge=1, le=4096)
+    """longest symbol, UTF-8 bytes; symbols are kept in dictionaries, so they are short"""
     max_levels: int = Setting(10_000, ge=1, le=1_000_000)
+    """most price levels on one side of one book message"""
 
     @property
     def max_ahead_ns(self) -> int:

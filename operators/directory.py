@@ -197,7 +197,8 @@ class _Arrivals:
         """Return the numbers of the names by the arrival of their first record; of equal times the first topic's."""
         ordered = self.code[np.argsort(self.ts, kind="stable")]
         numbers, first = np.unique(ordered, return_index=True)
-        return numbers[np.argsort(first)].tolist()
+        found: list[int] = numbers[np.argsort(first)].tolist()
+        return found
 
 
 def _used(indices: npt.NDArray[np.int32], n_names: int) -> list[int]:

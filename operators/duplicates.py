@@ -103,12 +103,14 @@ def _mark(
 def _forget(seen: npt.NDArray[np.uint64], first: int, last: int) -> None:
     """Clear the bits of `first` to `last`, inclusive, word by word."""
     x = first
-    while x <= last:
+    left = last - first + 1  # counted down, because `last + 1` may not fit into 64 bits
+    while left > 0:
         low = x & (_WORD - 1)
-        n = min(_WORD - low, last - x + 1)
+        n = min(_WORD - low, left)
         ones = ~np.uint64(0) if n == _WORD else (np.uint64(1) << np.uint64(n)) - np.uint64(1)
         seen[(x >> _SHIFT) & (_WORDS - 1)] &= ~(ones << np.uint64(low))
         x += n
+        left -= n
 
 
 class TextIdWindow:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, create_model, model_validator
 
+from operators.bars import BarState
 from operators.decode import DecodeLimits
 from operators.features import BAR_FEATURES
 from operators.strategies import STRATEGIES
 from schemas.config import ComponentConfig, Duration
-from schemas.time import duration_ns, parse_duration
+from schemas.errors import ConfigError
+from schemas.time import duration_ns, format_duration, parse_duration
 
 __all__ = ["BarsConfig", "BookConfig", "FeaturesConfig", "SentimentConfig", "ShardConfig", "StrategiesConfig"]
 
@@ -41,13 +45,17 @@ class BookConfig(ComponentConfig):
     depth: int = Field(5, ge=1, le=1000, description="levels of a side that count as its depth")
     max_levels: int = Field(4096, ge=16, le=65_536, description="levels kept on a side; the worst is dropped beyond")
     max_pending: int = Field(1024, ge=1, le=65_536, description="updates held for an instrument that awaits a snapshot")
-    max_age: Duration = Field(parse_duration("1m"), description="a book without news this long is stale")
+    max_age: Duration = Field(
+        parse_duration("1m"), gt=timedelta(0), description="a book without news this long is stale"
+    )
 
 
 class SentimentConfig(ComponentConfig):
     """Decayed sentiment of a text stream."""
 
-    half_life: Duration = Field(parse_duration("30m"), description="an item's weight halves in this time")
+    half_life: Duration = Field(
+        parse_duration("30m"), gt=timedelta(0), description="an item's weight halves in this time"
+    )
     min_weight: float = Field(0.01, gt=0, le=1, description="decayed weight below which the sentiment is stale")
 
 
@@ -93,7 +101,9 @@ class ShardConfig(ComponentConfig):
         100_000, ge=1, le=10_000_000, description="instruments that a shard keeps state for; more are refused"
     )
     idle_expiry: Duration = Field(
-        parse_duration("7d"), description="an instrument without any record this long is forgotten and starts anew"
+        parse_duration("7d"),
+        description="an instrument without any record this long is forgotten, with the positions that strategies hold "
+        "in it, and starts anew; longer than any bar stays open",
     )
     decode: DecodeLimits = Field(default_factory=DecodeLimits)
     bars: BarsConfig = Field(default_factory=BarsConfig)
@@ -102,6 +112,30 @@ class ShardConfig(ComponentConfig):
     social: SentimentConfig = Field(default_factory=lambda: SentimentConfig(half_life=parse_duration("10m")))
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)
+
+    @model_validator(mode="after")
+    def _durations_are_not_negative(self) -> Self:
+        for path, value in _durations(self):
+            if value < timedelta(0):
+                raise ValueError(f"expected `{path}` of zero or more, was {format_duration(duration_ns(value))}")
+        return self
+
+    @model_validator(mode="after")
+    def _bars_can_be_kept(self) -> Self:
+        intervals = tuple(duration_ns(interval) for interval in self.bars.intervals)
+        grace, ahead = duration_ns(self.bars.grace), duration_ns(self.decode.max_ahead)
+        try:
+            BarState(intervals, grace, ahead)
+        except ConfigError as error:
+            raise ValueError(f"`bars.intervals`, `bars.grace` and `decode.max_ahead`: {error}") from error
+        open_at_most = max(intervals) + grace + ahead
+        if duration_ns(self.idle_expiry) <= open_at_most:
+            raise ValueError(
+                f"expected `idle_expiry` above {format_duration(open_at_most)}, the longest of `bars.intervals` with "
+                f"`bars.grace` and `decode.max_ahead`, was {self.content()['idle_expiry']}; an instrument with an open "
+                "bar must not be forgotten"
+            )
+        return self
 
     @model_validator(mode="after")
     def _strategies_have_their_bars(self) -> Self:
@@ -113,3 +147,13 @@ class ShardConfig(ComponentConfig):
                     f"{self.bars.content()['intervals']}, was {getattr(self.strategies, name).content()['interval']}"
                 )
         return self
+
+
+def _durations(config: ComponentConfig, prefix: str = "") -> Iterator[tuple[str, timedelta]]:
+    """Return every duration of a configuration with its key."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, ComponentConfig):
+            yield from _durations(value, f"{prefix}{name}.")
+        elif isinstance(value, timedelta):
+            yield f"{prefix}{name}", value

@@ -97,6 +97,10 @@ class SignalEngine:
     def _view(self, frame: FeatureFrame, strategy: Strategy, columns: npt.NDArray[np.int64]) -> StrategyView:
         if strategy.on == "book":
             book = frame.book
+            priced = np.isfinite(book.values[:, self._mid])
+            if not priced.all():
+                # nothing is decided at no price: what is due waits for the next update that has one
+                book = book.take(priced)
             return StrategyView(
                 book.code, book.ts, book.values[:, self._mid], book.values[:, columns], book.missing[:, columns]
             )

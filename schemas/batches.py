@@ -30,6 +30,8 @@ def make_batch(topic: str, columns: Mapping[str, Any], n_rows: int) -> pa.Record
     ------
     KeyError
         A column is not of the topic.
+    ValueError
+        A column has another number of rows.
 
     Examples
     --------
@@ -45,6 +47,9 @@ def make_batch(topic: str, columns: Mapping[str, Any], n_rows: int) -> pa.Record
         _to_arrow(columns[field.name], field.type) if field.name in columns else pa.nulls(n_rows, field.type)
         for field in schema
     ]
+    lengths = {field.name: len(array) for field, array in zip(schema, arrays, strict=True) if len(array) != n_rows}
+    if lengths:
+        raise ValueError(f"expected {n_rows} rows of `{topic}` in each column, was {lengths}")
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

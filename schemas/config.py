@@ -25,7 +25,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     PlainSerializer(lambda value: format_duration(duration_ns(value)), return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+(ns|us|ms|s|m|h|d)$", "examples": ["1s", "1m"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d)$", "examples": ["1s", "1m"]}),
 ]
 """A `timedelta`, written as a number and a unit: `250ms`, `1s`, `5m`, `1h`, `1d`."""
 
@@ -41,7 +41,9 @@ class ComponentConfig(BaseModel):
     {'length': '1m'}
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def content(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""

@@ -58,6 +58,8 @@ _NUMPY: dict[str, np.dtype[np.generic] | type] = {
     "enum": np.dtype(np.int8),
     "symbol": np.dtype(np.int32),
 }
+_LISTS = frozenset({"levels", "numbers", "codes", "map"})
+_NUMBERS = frozenset({"float", "int", "int32"})
 _CODECS: dict[str, str] = {
     "time": "CODEC(Delta, ZSTD(1))",
     "float": "CODEC(ZSTD(1))",
@@ -88,6 +90,11 @@ class Field:
         The value must be finite and above zero.
     non_negative
         The value must be finite and not below zero.
+
+    Raises
+    ------
+    ValueError
+        The kind does not allow one of the others.
     """
 
     name: str
@@ -97,6 +104,16 @@ class Field:
     enum: type[IntEnum] | None = None
     positive: bool = False
     non_negative: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.kind == "enum") != (self.enum is not None):
+            raise ValueError(f"field `{self.name}`: expected an enumeration with kind `enum` only, was {self.enum}")
+        if self.enum is not None and not all(-128 <= member.value <= 127 for member in self.enum):
+            raise ValueError(f"field `{self.name}`: expected values within 8 bits, was {list(self.enum)}")
+        if self.nullable and self.kind in _LISTS:
+            raise ValueError(f"field `{self.name}`: expected a list that is not nullable; ClickHouse knows none")
+        if (self.positive or self.non_negative) and self.kind not in _NUMBERS:
+            raise ValueError(f"field `{self.name}`: expected a number where a sign is asked for, was `{self.kind}`")
 
     @property
     def arrow(self) -> pa.Field:
@@ -108,8 +125,9 @@ class Field:
         """The ClickHouse type."""
         if self.enum is not None:
             members = ", ".join(f"'{member.name.lower()}' = {member.value}" for member in self.enum)
-            return f"Enum8({members})"
-        base = _CLICKHOUSE[self.kind]
+            base = f"Enum8({members})"
+        else:
+            base = _CLICKHOUSE[self.kind]
         if not self.nullable:
             return base
         return "LowCardinality(Nullable(String))" if self.kind == "symbol" else f"Nullable({base})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Final
 
 from schemas.errors import DataError
@@ -13,6 +15,13 @@ END_OF_TIME: Final = 2**63 - 1
 """Arrival clock of a source that has delivered everything."""
 
 _UNITS: Final = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_DURATION: Final = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h|d)")
+_ZONE: Final = re.compile(r"(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$")
+"""How a time ends. Python also reads seconds of an offset, and their decimals would be taken for the time's own."""
+_LONGEST: Final = 36_525 * _UNITS["d"]
+"""A century: a time of today less or plus it still fits into 64 bits."""
+_LONGEST_TEXT: Final = 40
+"""Characters of a duration: a century in nanoseconds with as many decimals, and no more digits than Python converts."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +46,8 @@ def parse_time(text: str) -> int:
         raise DataError("wrong_type", f"expected an RFC 3339 time, was {text!r}") from error
     if moment.tzinfo is None:
         raise DataError("naive_time", f"expected a time with its zone, was {text!r}; add `Z` or an offset")
+    if not _ZONE.search(text):
+        raise DataError("wrong_type", f"expected an RFC 3339 time, was {text!r} with an offset below a minute")
     seconds = moment.replace(microsecond=0) - _EPOCH
     return (seconds.days * 86400 + seconds.seconds) * 10**9 + _fraction_ns(text)
 
@@ -67,24 +78,30 @@ def format_time(ts: int) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration that a number and a unit name (`ns us ms s m h d`).
+    """Return the duration that a number and a unit name (`ns us ms s m h d`), exactly.
 
     Raises
     ------
     ValueError
-        The text is not a number and a unit.
+        The text is not a number and a unit, or the duration is not a whole number of microseconds, which is all
+        that a `timedelta` holds, or is longer than a century.
 
     Examples
     --------
     >>> parse_duration("90s") == parse_duration("1.5m")
     True
     """
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(number) :]
-    try:
-        return timedelta(microseconds=float(number) * _UNITS[unit] / 1000)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"expected a number and one of {list(_UNITS)} such as `1m`, was `{text}`") from error
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected a number and one of {list(_UNITS)} such as `1m`, was `{text}`")
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"expected at most 36525d, was `{text[:_LONGEST_TEXT]}` and more")
+    nanoseconds = Fraction(match[1]) * _UNITS[match[2]]
+    if abs(nanoseconds) > _LONGEST:
+        raise ValueError(f"expected at most 36525d, was `{text}`")
+    if nanoseconds % 1000:
+        raise ValueError(f"expected whole microseconds, was `{text}`")
+    return timedelta(microseconds=int(nanoseconds // 1000))
 
 
 def duration_ns(duration: timedelta) -> int:

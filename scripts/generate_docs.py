@@ -1,4 +1,4 @@
-"""Write `docs/data_model.md` from the schemas, or check that it and the generated SQL are current.
+"""Write the reference pages of `docs/` from the code, or check that they and the generated SQL are current.
 
 Usage: `python -m scripts.generate_docs [--check] [--migrations]`. With `--check` nothing is written, and
 the exit code is 1 where something is stale. `--migrations` also writes the SQL files that follow from the
@@ -17,6 +17,7 @@ from schemas import enums
 from schemas.fields import Field, Schema
 from schemas.records import TOPICS, TRANSPORT
 from schemas.tables import TABLES
+from scripts import reference_pages
 from sinks.ddl import feature_column_sql, generated_migrations, storage_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,8 +31,9 @@ _TABLES_NOTE = """Rows of table `T` are stored in `T_data` and read through the 
 found once: writing a row twice has the effect of once. Every key has the run in front.
 """
 _VIEWS = (
-    ("signal_explanations", "Each signal with its inputs and thresholds side by side, the run's parameters of the "
-     "strategy, and the feature rows of its instrument and time, by interval."),
+    ("signal_explanations", "Each signal with its inputs and thresholds side by side, the entry that an exit ends "
+     "(`ts_entered`), the run's parameters of the strategy, and the features of the bar that it decided on; `evidence` "
+     "says in words what that was, for a strategy on book updates too, which are not stored."),
     ("signal_summary", "Per run, strategy and intent: signals, instruments, sides, mean confidence, first and last."),
     ("feature_coverage", "Per run, interval and feature: rows, share that is missing, and the share by reason."),
     ("feature_values", "Each row of `features` with its present features as a map."),
@@ -93,7 +95,13 @@ def _vocabularies() -> Iterator[str]:
 
 def generated(*, migrations: bool) -> dict[Path, str]:
     """Return every generated file's text."""
-    files = {REPOSITORY / "docs" / "data_model.md": data_model()}
+    pages = {
+        "data_model": data_model,
+        "configuration": reference_pages.configuration,
+        "features": reference_pages.features,
+        "strategies": reference_pages.strategies,
+    }
+    files = {REPOSITORY / "docs" / f"{name}.md": page() for name, page in pages.items()}
     if migrations:
         files |= {REPOSITORY / "sinks" / "migrations" / name: text for name, text in generated_migrations().items()}
     return files

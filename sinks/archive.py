@@ -256,7 +256,11 @@ class ArchiveWriter:
             self._written.append(folder / f".{self._partition:05d}.tmp")
             dictionaries = [field.name for field in self._schema if pa.types.is_dictionary(field.type)]
             self._writer = pq.ParquetWriter(
-                self._written[-1], self._schema, compression="lz4", use_dictionary=dictionaries
+                self._written[-1],
+                self._schema,
+                compression="lz4",
+                use_dictionary=dictionaries,
+                write_page_checksum=True,  # damage on disk is an error, never other numbers
             )
         table = pa.Table.from_batches(self._pending).unify_dictionaries()
         self._pending = []

@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import StorageError
+from sinks.result_table import result_text
 from sinks.store import Store
 
 __all__ = ["QueryFormat", "check_reads_only", "run_query"]
@@ -30,12 +28,6 @@ _READS: Final = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXIST
 _QUOTED: Final = re.compile(
     r"'(?:\\.|''|[^'\\])*'|`(?:\\.|[^`\\])*`|\"(?:\\.|[^\"\\])*\"|--[^\n]*|\#[ !][^\n]*|/\*.*?\*/", re.DOTALL
 )
-_TABLE_ROWS: Final = 1_000
-"""Rows of a table on a terminal; more are counted, not shown."""
-_COLUMN_WIDTH: Final = 8
-"""Characters that a column needs at least; a result with more columns is shown record by record."""
-_RECORDS: Final = 50
-"""Records shown where each takes as many lines as it has columns."""
 
 
 def run_query(store: Store, sql: str, output_format: QueryFormat = "table", *, out: BinaryIO, width: int = 120) -> None:
@@ -62,7 +54,11 @@ def run_query(store: Store, sql: str, output_format: QueryFormat = "table", *, o
     if output_format not in _FORMATS:
         raise StorageError(f"expected a format among {', '.join(_FORMATS)}, found `{output_format}`")
     raw = store.connection.read_raw(check_reads_only(sql), _FORMATS[output_format])
-    out.write(_as_table(raw, width) if output_format == "table" else raw)
+    if output_format == "table":
+        raw = _as_table(raw, width)
+    elif output_format == "parquet":
+        raw = _enumerations_as_text(raw)
+    out.write(raw)
 
 
 def check_reads_only(sql: str) -> str:
@@ -94,37 +90,7 @@ def check_reads_only(sql: str) -> str:
 
 def _as_table(raw: bytes, width: int) -> bytes:
     lines = _json_lines(raw)
-    names, rows = (lines[0], lines[1:]) if lines else ([], [])
-    if not names:
-        return b""
-    text = io.StringIO()
-    console = Console(file=text, width=width, color_system=None, force_terminal=False, highlight=False)
-    wide = len(names) * _COLUMN_WIDTH > width
-    shown = rows[: _RECORDS if wide else _TABLE_ROWS]
-    for table in _record_tables(names, shown) if wide else [_one_table(names, shown)]:
-        console.print(table)
-    console.print(f"{len(rows)} rows" + (f", the first {len(shown)} shown" if len(shown) < len(rows) else ""))
-    return text.getvalue().encode()
-
-
-def _one_table(names: list[str], rows: list[list[Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for position, name in enumerate(names):
-        numeric = all(isinstance(row[position], int | float | None) for row in rows)
-        table.add_column(Text(name), justify="right" if numeric and rows else "left", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    return table
-
-
-def _record_tables(names: list[str], rows: list[list[Any]]) -> Iterator[Table]:
-    for number, row in enumerate(rows, 1):
-        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        table.add_column(Text(f"row {number}"), no_wrap=True)
-        table.add_column("")
-        for name, value in zip(names, row, strict=True):
-            table.add_row(Text(name), Text(_cell(value)))
-        yield table
+    return f"{result_text(lines[0], lines[1:], width)}\n".encode() if lines else b""
 
 
 def _json_lines(raw: bytes) -> list[list[Any]]:
@@ -134,9 +100,12 @@ def _json_lines(raw: bytes) -> list[list[Any]]:
     return [json.loads(line) for line in text.splitlines() if line]
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _enumerations_as_text(raw: bytes) -> bytes:
+    """Return a Parquet file with text where ClickHouse wrote enumerations, which readers take for bytes."""
+    schema = pq.read_schema(io.BytesIO(raw))
+    texts = [pa.field(field.name, pa.string()) if pa.types.is_binary(field.type) else field for field in schema]
+    if texts == list(schema):
+        return raw
+    out = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(raw)).cast(pa.schema(texts)), out, compression="zstd")
+    return out.getvalue()

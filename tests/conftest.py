@@ -1,8 +1,9 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what holds for the whole suite."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,48 @@ import pytest
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def _required() -> bool:
-    return os.environ.get("SIGNALBOX_REQUIRE_ALL") == "1"
+def _use_kernel_cache_of_worker() -> None:
+    """Keep the kernels that this worker compiles apart from those of the others.
+
+    numba writes its index of compiled code without a lock: two processes that compile one function for two
+    signatures at the same moment can leave an entry that names the code of the other. The commands that a test
+    starts inherit the folder.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        os.environ["XDG_CACHE_HOME"] = str(base / "signalbox" / "tests" / worker)
+
+
+_use_kernel_cache_of_worker()
+
+
+class _NothingSkipped:
+    """Turns whatever would be skipped into a failure that says why it would be."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        _fail_if_skipped(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        _fail_if_skipped(report)
+        return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"expected nothing to be skipped with SIGNALBOX_REQUIRE_ALL=1, found: {reason}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("SIGNALBOX_REQUIRE_ALL") == "1":
+        config.pluginmanager.register(_NothingSkipped(), "nothing-skipped")
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +60,5 @@ def real_data() -> Path:
     """Folder of real market data; the test skips where it is absent, and fails where all is required."""
     folder = Path(os.environ.get("SIGNALBOX_REAL_DATA", _REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        message = f"needs real market data in `{folder}`; set SIGNALBOX_REAL_DATA"
-        if _required():
-            pytest.fail(message)
-        pytest.skip(message)
+        pytest.skip(f"needs real market data in `{folder}`; set SIGNALBOX_REAL_DATA")
     return folder

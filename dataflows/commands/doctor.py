@@ -1,4 +1,7 @@
-"""`signalbox doctor`: a verdict and a remedy for everything that a run needs."""
+"""`signalbox doctor`: a verdict and a remedy for everything that a run needs.
+
+Nothing that may be missing is imported here: each check imports what it looks at.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
-
-from dataflows.commands.terminal import console, print_json
-from dataflows.recovery import check_private
-from dataflows.settings import load_settings
+from dataflows.commands.terminal import print_json, print_table
 from schemas.errors import ExitCode, InputError, SignalboxError
-from sinks.archive import Archive
-from sinks.store import Store
 
 __all__ = ["Check", "run_doctor"]
 
@@ -40,6 +35,7 @@ _PACKAGES: Final = {
     "river": "river",
     "scikit-learn": "sklearn",
 }
+_SET_UP: Final = "run `make setup`"
 _LEAST_FREE_BYTES: Final = 2 * 1024**3
 """Room that a day of a busy market takes in archive and database, several times over."""
 
@@ -57,27 +53,31 @@ class Check:
 def run_doctor(*, db: str | None, archive: Path | None, config: Path | None, as_json: bool) -> None:
     """Run every check and print the verdicts; exit with `FINDINGS` if one is not good."""
     checks = [_python(), *(_package(*names) for names in _PACKAGES.items()), _disk()]
-    checks.append(_attempt("configuration", lambda: f"content hash {load_settings(config).content_hash()}"))
-    checks.append(_attempt("kernels", _compile_kernel))
+    checks.append(_attempt("configuration", lambda: _read_configuration(config)))
+    checks.append(_attempt("kernels", _compile_kernels))
     if archive is not None:
-        checks.append(_attempt("archive", lambda: f"topics {', '.join(Archive.open(archive).topics()) or 'none'}"))
+        checks.append(_attempt("archive", lambda: _open_archive(archive)))
     checks.append(_attempt("database", lambda: _open_database(db)))
     if db is not None and "://" not in db:
         checks.extend(_recovery(Path(db) / "recovery"))
+    good = all(check.good for check in checks)
     if as_json:
-        print_json({"good": all(check.good for check in checks), "checks": [asdict(check) for check in checks]})
+        print_json({"good": good, "checks": [asdict(check) for check in checks]})
     else:
-        _show(checks)
-    if not all(check.good for check in checks):
+        rows = [(check.name, "good" if check.good else "NOT WELL", check.found, check.remedy) for check in checks]
+        print_table("", ("check", "verdict", "found", "remedy"), rows)
+    if not good:
         sys.exit(ExitCode.FINDINGS)
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, good=True, found=look())
+    except ImportError as error:
+        return Check(name, good=False, found=f"cannot be looked at: {error}", remedy=_SET_UP)
     except SignalboxError as error:
         found, _, remedy = str(error).rpartition("; ")
-        return Check(name, good=False, found=found or str(error), remedy=remedy if found else "see the message")
+        return Check(name, good=False, found=found or str(error), remedy=remedy if found else "see what was found")
 
 
 def _python() -> Check:
@@ -91,7 +91,7 @@ def _package(name: str, module: str) -> Check:
         importlib.import_module(module)
         return Check(name, good=True, found=version(name))
     except (ImportError, PackageNotFoundError) as error:
-        return Check(name, good=False, found=str(error), remedy="run `make setup`")
+        return Check(name, good=False, found=str(error), remedy=_SET_UP)
 
 
 def _disk() -> Check:
@@ -100,17 +100,38 @@ def _disk() -> Check:
     return Check("disk", good, f"{free / 1024**3:.1f} GiB free here", "" if good else "free at least 2 GiB")
 
 
-def _compile_kernel() -> str:
+def _read_configuration(config: Path | None) -> str:
+    from dataflows.settings import load_settings
+
+    origin = "the defaults" if config is None else f"`{config}`"
+    return f"{origin}, content hash {load_settings(config).content_hash()}"
+
+
+def _compile_kernels() -> str:
+    """Run a frame without records, which compiles some kernels or reads them from their folder."""
+    from dataflows.commands.kernels import kernel_folder
+    from dataflows.settings import Settings
+    from operators.arrival import Frame
+    from operators.shard import ShardState
+
     try:
-        module = importlib.import_module("operators.shard")
-        settings = load_settings(None)
-        module.ShardState(settings.compute).update(module.Frame(1, {}))
+        ShardState(Settings().compute).update(Frame(1, {}))
     except OSError as error:
         raise InputError(f"expected a folder for compiled kernels, found {error}; set NUMBA_CACHE_DIR") from error
-    return "compiled"
+    folder = kernel_folder()
+    return "compile" if folder is None else f"compile, and are kept in `{folder}`"
+
+
+def _open_archive(archive: Path) -> str:
+    from sinks.archive import Archive
+
+    topics = Archive.open(archive).topics()
+    return f"topics {', '.join(topics)}" if topics else "no topics"
 
 
 def _open_database(db: str | None) -> str:
+    from sinks.store import Store
+
     if db is not None:
         with Store.open(db, create=False, read_only=True) as store:
             return f"{store.location}: runs {', '.join(store.run_ids()) or 'none'}"
@@ -122,17 +143,11 @@ def _recovery(folder: Path) -> list[Check]:
     runs = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def look(path: Path) -> str:
+        from dataflows.recovery import check_private
+
         check_private(path)
         if not os.access(path, os.W_OK):
             raise InputError(f"expected a writable folder at `{path}`, found none; give it to this user")
         return "private; the run can be resumed"
 
     return [_attempt(f"recovery of `{path.name}`", lambda path=path: look(path)) for path in runs]  # type: ignore[misc]
-
-
-def _show(checks: list[Check]) -> None:
-    table = Table("check", "verdict", "found", "remedy", box=SIMPLE_HEAD)
-    for check in checks:
-        verdict = "[green]good[/]" if check.good else "[bold red]not well[/]"
-        table.add_row(check.name, verdict, escape(check.found), escape(check.remedy))
-    console.print(table)

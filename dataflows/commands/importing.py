@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+import typer
 
-from dataflows.commands.terminal import console, print_json, progress_bar
+from dataflows.commands.terminal import print_json, print_table, progress_bar
 from dataflows.importers import import_files
 from dataflows.importers.base import FileReport, ImportOptions
 from schemas.errors import ExitCode
@@ -33,21 +33,28 @@ def run_import(
     if as_json:
         print_json(report.content())
     else:
-        table = Table("file", "accepted", "quarantined", "repaired", "clock skew", "remarks", box=SIMPLE_HEAD)
-        for file in report.files:
-            table.add_row(*_cells(file))
-        console.print(table)
-        console.print(f"accepted {report.accepted:,}, quarantined {report.quarantined:,}; archive: {archive}")
+        names = _short_names([file.path for file in report.files])
+        rows = [_cells(name, file) for name, file in zip(names, report.files, strict=True)]
+        print_table("", ("file", "accepted", "quarantined", "repaired", "clock skew", "remarks"), rows)
+        typer.echo(f"accepted {report.accepted:,}, quarantined {report.quarantined:,}; archive: {archive}")
     if strict and report.quarantined:
         sys.exit(ExitCode.FINDINGS)
 
 
-def _cells(file: FileReport) -> tuple[str, ...]:
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files below the folder that they share: two of them may have one name."""
+    if len({path.name for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return [str(path.absolute().relative_to(shared)) for path in paths]
+
+
+def _cells(name: str, file: FileReport) -> tuple[str, ...]:
     remarks = [file.skipped] if file.skipped else []
     if file.order_violations:
         remarks.append(f"{file.order_violations:,} records went back in time and were raised")
     return (
-        file.path.name,
+        name,
         _counts(file.rows),
         _counts(file.quarantined),
         _counts(file.repaired),

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
-from dataflows.commands.terminal import console, print_json, progress_bar, run_tables
+import typer
+
+from dataflows.commands.kernels import announce_compilation
+from dataflows.commands.terminal import print_json, print_run, progress_bar, say
 from dataflows.replay import Replay, replay
 from dataflows.runs import check_run_id
 from dataflows.settings import load_settings
 from dataflows.sources.archive import ReplayRange
-from schemas.enums import RunStatus
+from schemas.enums import CountKind, RunStatus
 from schemas.errors import ConfigError, DataError, ExitCode
 from schemas.time import parse_time
 from sinks.archive import Archive
 from sinks.store import Store
 
-__all__ = ["recovery_folder", "run_replay"]
+__all__ = ["recovery_folder", "replay_range", "run_replay"]
+
+_NO_SNAPSHOTS: Final = "stopped before its end; it has no snapshots (--recovery), so the same command starts it anew"
 
 
 def recovery_folder(db: str, run_id: str, given: Path | None) -> Path | None:
@@ -49,35 +55,52 @@ def run_replay(
         archive=Archive.open(archive),
         run_id=check_run_id(run_id),
         settings=settings,
-        replay=_range(start, stop),
+        replay=replay_range(start, stop),
         workers=workers,
         batch_rows=batch_rows,
         recovery=recovery_folder(db, run_id, recovery),
     )
     with Store.open(db) as store:
+        announce_compilation()
         with progress_bar(f"replay {run_id}", "records") as progress:
             result = replay(job, store, progress=progress)
         if report is not None:
             from dataflows.report import build_report
 
             build_report(store, run_id, report, elapsed=result.seconds)
-    if not as_json:
-        console.print(f"run `{result.run_id}`: {result.status.name.lower()}{', resumed' if result.resumed else ''}")
-        run_tables(result)
     if as_json:
         print_json(result.to_json())
+    else:
+        typer.echo(f"run `{run_id}`: {result.status.name.lower()}{', resumed' if result.resumed else ''}\n")
+        print_run(result)
+        if report is not None:
+            typer.echo(f"report: {report}")
+    if result.status is RunStatus.COMPLETE and not any(item.kind == CountKind.READ for item in result.counts):
+        say("the archive has no records in this range")
     if result.status is RunStatus.STOPPED:
-        console.print("stopped; the same command resumes it", style="yellow") if not as_json else None
+        say("stopped before its end; the same command resumes it" if job.recovery else _NO_SNAPSHOTS)
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def _range(start: str | None, stop: str | None) -> ReplayRange:
-    default = ReplayRange()
-    try:
-        first = default.start if start is None else parse_time(start)
-        last = default.stop if stop is None else parse_time(stop)
-    except DataError as error:
-        raise ConfigError(f"`--from` and `--to`: {error.detail}") from error
+def replay_range(start: str | None, stop: str | None) -> ReplayRange:
+    """Return the range that `--from` and `--to` name; either may be left out.
+
+    Raises
+    ------
+    ConfigError
+        One is not a time, names no zone or cannot be told in nanoseconds, or the first is not before the last.
+    """
+    whole = ReplayRange()
+    first = whole.start if start is None else _time("--from", start)
+    last = whole.stop if stop is None else _time("--to", stop)
     if first >= last:
-        raise ConfigError(f"expected `--from` before `--to`, was {start} and {stop}")
+        found = f"{start or 'the first record'} and {stop or 'the last'}"
+        raise ConfigError(f"expected `--from` before `--to`, found {found}")
     return ReplayRange(first, last)
+
+
+def _time(option: str, text: str) -> int:
+    try:
+        return parse_time(text)
+    except DataError as error:
+        raise ConfigError(f"`{option}`: {error.detail}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,16 @@ class _File:
         self.path = path
         self._topic = topic_name
         try:
-            self._file = pq.ParquetFile(path, memory_map=True)
-        except (OSError, pa.ArrowInvalid) as error:
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            self._check_schema()
+            self.spans = [self._span(group) for group in range(self._file.num_row_groups)]
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(
                 f"expected a Parquet file of the archive in `{path}`, found {error}; import its source again"
             ) from error
-        self._check_schema()
-        self.spans = [self._span(group) for group in range(self._file.num_row_groups)]
+        for group, (before, span) in enumerate(pairwise(self.spans), start=1):
+            if span.first < before.last:
+                raise self._unsorted(group)
 
     def _check_schema(self) -> None:
         found = self._file.schema_arrow
@@ -86,16 +90,20 @@ class _File:
         """
         try:
             batch = concat_batches(self._file.read_row_group(group, use_threads=False).to_batches())
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise InputError(
-                f"expected row group {group} of `{self.path}`, found damage: {error}; import its source again"
+                f"expected row group {group} of `{self.path}`, found damage: {' '.join(str(error).split())}; "
+                "import its source again"
             ) from error
         if np.any(np.diff(times(batch, "ts_recv")) < 0):
-            raise InputError(
-                f"expected `ts_recv` that never decreases in `{self.path}`, found a step back in row group {group}; "
-                "import its source again"
-            )
+            raise self._unsorted(group)
         return batch
+
+    def _unsorted(self, group: int) -> InputError:
+        return InputError(
+            f"expected `ts_recv` that never decreases in `{self.path}`, found a step back in row group {group}; "
+            "import its source again"
+        )
 
 
 class _Cursor:

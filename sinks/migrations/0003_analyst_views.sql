@@ -45,36 +45,63 @@ LEFT JOIN
 ORDER BY run_id;
 
 CREATE OR REPLACE VIEW signal_explanations AS
+WITH
+    run_configs AS
+    (
+        SELECT run_id, version, config_hash, config FROM runs ORDER BY run_id, status DESC LIMIT 1 BY run_id
+    ),
+    -- A strategy on bars names their length in its parameters; one on book updates has none.
+    decisions AS
+    (
+        SELECT
+            s.*,
+            JSONExtractRaw(r.config, 'compute', 'strategies', s.strategy) AS strategy_config,
+            JSONExtractString(r.config, 'compute', 'strategies', s.strategy, 'interval') AS length,
+            toInt64OrZero(extract(length, '^[0-9]+')) * transform(
+                extract(length, '[a-z]+$'),
+                ['ns', 'us', 'ms', 's', 'm', 'h', 'd'],
+                [1, 1000, 1000000, 1000000000, 60000000000, 3600000000000, 86400000000000],
+                0) AS bar_ns,
+            r.version AS version,
+            r.config_hash AS config_hash,
+            -- An exit ends the position that the last entry before it opened.
+            maxIf(s.ts, s.intent = 'enter') OVER (
+                PARTITION BY s.run_id, s.strategy, s.instrument_id
+                ORDER BY s.ts, s.intent = 'enter'
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS last_entry
+        FROM signals AS s LEFT JOIN run_configs AS r ON r.run_id = s.run_id
+    )
 SELECT
-    s.run_id AS run_id,
-    s.signal_id AS signal_id,
-    s.ts AS ts,
-    s.instrument_id AS instrument_id,
-    s.strategy AS strategy,
-    s.direction AS direction,
-    s.intent AS intent,
-    s.confidence AS confidence,
-    s.price AS price,
-    s.reason AS reason,
-    s.inputs AS inputs,
-    s.thresholds AS thresholds,
-    s.parameters_hash AS parameters_hash,
-    JSONExtractRaw(r.config, 'compute', 'strategies', s.strategy) AS strategy_config,
-    r.version AS version,
-    r.config_hash AS config_hash,
-    s.feature_set AS feature_set,
-    f.feature_rows AS feature_rows
-FROM signals AS s
-LEFT JOIN (SELECT * FROM runs ORDER BY run_id, status DESC LIMIT 1 BY run_id) AS r ON r.run_id = s.run_id
+    d.run_id AS run_id,
+    d.signal_id AS signal_id,
+    d.ts AS ts,
+    d.instrument_id AS instrument_id,
+    d.strategy AS strategy,
+    d.direction AS direction,
+    d.intent AS intent,
+    d.confidence AS confidence,
+    d.price AS price,
+    d.reason AS reason,
+    d.inputs AS inputs,
+    d.thresholds AS thresholds,
+    if(d.intent = 'enter' OR d.last_entry <= toDateTime64(0, 9, 'UTC'), NULL, d.last_entry) AS ts_entered,
+    multiIf(
+        d.strategy_config = '', 'the run does not say what it decided on',
+        d.bar_ns = 0, 'decided on the book update at this time; updates are not stored',
+        empty(f.features), 'decided on the bar that closed at this time; its features are not stored',
+        concat('decided on the bar of ', d.length, ' that closed at this time')) AS evidence,
+    nullIf(d.bar_ns, 0) AS interval_ns,
+    f.features AS features,
+    d.strategy_config AS strategy_config,
+    d.parameters_hash AS parameters_hash,
+    d.version AS version,
+    d.config_hash AS config_hash,
+    d.feature_set AS feature_set
+FROM decisions AS d
 LEFT JOIN
 (
-    SELECT
-        run_id,
-        instrument_id,
-        ts,
-        feature_set,
-        arraySort(groupArray(CAST((interval_ns, values) AS Tuple(interval_ns Int64, values Map(String, Nullable(Float64)))))) AS feature_rows
+    SELECT run_id, interval_ns, instrument_id, ts, feature_set, values AS features
     FROM feature_values
-    WHERE (run_id, instrument_id, ts) IN (SELECT run_id, instrument_id, ts FROM signals)
-    GROUP BY run_id, instrument_id, ts, feature_set
-) AS f ON f.run_id = s.run_id AND f.instrument_id = s.instrument_id AND f.ts = s.ts AND f.feature_set = s.feature_set;
+    WHERE (run_id, interval_ns, instrument_id, ts) IN (SELECT run_id, bar_ns, instrument_id, ts FROM decisions)
+) AS f ON f.run_id = d.run_id AND f.interval_ns = d.bar_ns AND f.instrument_id = d.instrument_id AND f.ts = d.ts
+    AND f.feature_set = d.feature_set;

@@ -30,5 +30,5 @@ def signalbox() -> Signalbox:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the archive of a small market."""
     root = tmp_path_factory.mktemp("archive") / "archive"
-    simulate(SimulatorConfig(seed=11, instruments=6, duration="20m", snapshot_interval="30s"), Archive.create(root))
+    simulate(SimulatorConfig(seed=11, instruments=6, duration="10m", snapshot_interval="30s"), Archive.create(root))
     return root

@@ -55,6 +55,13 @@ def test_parquet_can_be_read_back(filled: Store) -> None:
     assert table.column("confidence").to_pylist() == [0.5] * 3
 
 
+def test_parquet_has_text_of_enumerations(filled: Store) -> None:
+    table = pq.read_table(io.BytesIO(_run(filled, "SELECT direction, ts, inputs FROM signals", "parquet")))
+    assert table.column("direction").to_pylist() == ["long"] * 3
+    assert table.schema.field("direction").type == pa.string()
+    assert table.schema.field("ts").type == pa.timestamp("ns", "UTC")
+
+
 def test_table_is_bounded_in_width_and_counts_rows(filled: Store) -> None:
     text = _run(filled, "SELECT repeat('x', 500) AS long, number FROM numbers(3)", width=60).decode()
     assert max(len(line) for line in text.splitlines()) <= 60

@@ -16,11 +16,17 @@ NAN = float("nan")
 Rows = Callable[..., pa.Table]
 
 
+CONFIG = {
+    "compute": {
+        "strategies": {"momentum": {"interval": "1s", "upper": 70}, "slow": {"interval": "1m"}, "flow": {"e": 2}}
+    }
+}
+
+
 @pytest.fixture
 def told(store: Store, feature_rows: Rows, signal_rows: Rows) -> Store:
     """A store with a complete run of three feature rows and three signals, each written twice."""
-    config = json.dumps({"strategies": {"momentum": {"upper": 70}}})
-    store.start_run(Run("run", "0.1.0", "cfg", "set", ("rsi", "slope"), config, "archive"))
+    store.start_run(Run("run", "0.1.0", "cfg", "set", ("rsi", "slope"), json.dumps(CONFIG), "archive"))
     for _ in range(2):
         store.insert("features", feature_rows({"rsi": [NAN, 71.0, 40.0], "slope": [NAN, NAN, 0.5]}))
         store.insert(
@@ -35,25 +41,67 @@ def told(store: Store, feature_rows: Rows, signal_rows: Rows) -> Store:
 
 def test_signal_explanations_join_inputs_thresholds_parameters_and_features(told: Store) -> None:
     found = told.connection.rows(
-        "SELECT toUnixTimestamp(ts), inputs, thresholds, strategy_config, version, feature_rows "
+        "SELECT toUnixTimestamp(ts), inputs, thresholds, strategy_config, version, interval_ns, features "
         "FROM signal_explanations ORDER BY ts"
     )
     assert [row[0] for row in found] == [2, 3, 9]
-    assert found[0][1:5] == ({"rsi": 71.0}, {"upper": 70.0}, '{"upper":70}', "0.1.0")
-    rows = [row[5] for row in found]
-    assert [_seen(row) for row in rows] == [[(10**9, {"rsi": 71.0})], [(10**9, {"rsi": 40.0, "slope": 0.5})], []]
+    assert found[0][1:5] == ({"rsi": 71.0}, {"upper": 70.0}, '{"interval":"1s","upper":70}', "0.1.0")
+    assert [row[5] for row in found] == [10**9] * 3
+    assert [row[6] for row in found] == [{"rsi": 71.0}, {"rsi": 40.0, "slope": 0.5}, {}]
 
 
-def _seen(rows: list[object]) -> list[tuple[int, dict[str, float]]]:
-    return [tuple(row.values()) if isinstance(row, dict) else tuple(row) for row in rows]  # type: ignore[arg-type]
+def _evidence(store: Store, strategy: str) -> list[tuple[str, dict[str, float], int | None]]:
+    sql = f"SELECT evidence, features, interval_ns FROM signal_explanations WHERE strategy = '{strategy}' ORDER BY ts"
+    return [(str(row[0]), row[1], row[2]) for row in store.connection.rows(sql)]
 
 
-def test_signal_explanations_of_two_intervals_keep_one_row_for_each_signal(told: Store, feature_rows: Rows) -> None:
+def test_signal_explanations_say_whether_the_bar_is_stored(told: Store) -> None:
+    stored, _, lost = _evidence(told, "momentum")
+    assert stored[0] == "decided on the bar of 1s that closed at this time"
+    assert lost[0] == "decided on the bar that closed at this time; its features are not stored"
+
+
+def test_signal_explanations_of_two_intervals_show_that_of_the_strategy(
+    told: Store, feature_rows: Rows, signal_rows: Rows
+) -> None:
     slow = feature_rows({"rsi": [1.0, 2.0, 3.0], "slope": [0.0, 0.0, 0.0]})
     position = slow.schema.get_field_index("interval_ns")
     told.insert("features", slow.set_column(position, "interval_ns", pa.array([60 * 10**9] * 3)))
-    found = told.connection.rows("SELECT arrayMap(r -> r.1, feature_rows) FROM signal_explanations ORDER BY ts")
-    assert found == [([10**9, 60 * 10**9],), ([10**9, 60 * 10**9],), ([],)]
+    told.insert("signals", signal_rows([2], strategy="slow"))
+    assert [row[1:] for row in _evidence(told, "momentum")][:1] == [({"rsi": 71.0}, 10**9)]
+    assert _evidence(told, "slow") == [
+        ("decided on the bar of 1m that closed at this time", {"rsi": 2.0, "slope": 0.0}, 60 * 10**9)
+    ]
+
+
+def test_signal_explanations_of_a_book_strategy_show_no_bar(told: Store, signal_rows: Rows) -> None:
+    told.insert("signals", signal_rows([2], strategy="flow"))
+    assert _evidence(told, "flow") == [
+        ("decided on the book update at this time; updates are not stored", {}, None),
+    ]
+
+
+def test_signal_explanations_of_an_unknown_strategy_say_so(told: Store, signal_rows: Rows) -> None:
+    told.insert("signals", signal_rows([2], strategy="other"))
+    assert _evidence(told, "other") == [("the run does not say what it decided on", {}, None)]
+
+
+def test_signal_explanations_of_an_exit_show_the_entry_that_it_ends(told: Store, signal_rows: Rows) -> None:
+    told.insert(
+        "signals", signal_rows([1, 5, 5, 6], strategy="slow", signal_id=["a", "b", "c", "d"], intent=[1, 1, 2, 2])
+    )
+    told.insert("signals", signal_rows([4], strategy="slow", instrument_id=["XYZ"]))
+    told.insert("signals", signal_rows([3], strategy="slow", run_id="other"))
+    found = told.connection.rows(
+        "SELECT signal_id, toUnixTimestamp(ts_entered) FROM signal_explanations "
+        "WHERE strategy = 'slow' AND instrument_id = 'ABC' AND run_id = 'run' ORDER BY signal_id"
+    )
+    assert found == [("a", None), ("b", None), ("c", 1), ("d", 5)]
+
+
+def test_signal_explanations_of_an_exit_without_entry_show_none(told: Store, signal_rows: Rows) -> None:
+    told.insert("signals", signal_rows([1], strategy="slow", intent=[2]))
+    assert told.connection.rows("SELECT ts_entered FROM signal_explanations WHERE strategy = 'slow'") == [(None,)]
 
 
 def test_signal_summary_counts_by_strategy_and_intent(told: Store) -> None:

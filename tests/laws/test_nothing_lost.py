@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.wire import encode
 
@@ -40,14 +39,9 @@ def test_faults_are_found_one_by_one_at_their_place(market, expected):
     assert placed == found | late
 
 
-def _records(market, topic):
-    table = pa.concat_tables(pq.read_table(path) for path in market.archive.files(topic))
-    return table.unify_dictionaries().combine_chunks().to_batches()[0]
-
-
 def test_dead_letters_and_late_events_keep_their_bytes(market, expected):
     for topic in market.archive.topics():
-        batch = _records(market, topic)
+        batch = market.records(topic)
         raw = batch.column("raw").to_pylist()
         places = list(zip(batch.column("partition").to_pylist(), batch.column("offset").to_pylist(), strict=True))
         row_of = {place: row for row, place in enumerate(places)}
@@ -61,8 +55,6 @@ def test_dead_letters_and_late_events_keep_their_bytes(market, expected):
 
 def test_faults_do_not_touch_good_rows(run, market, expected, tmp_path):
     """Without its faulty records the market gives the same bars, features and signals."""
-    from sinks.archive import Archive, ArchiveWriter
-
     refused = {(row["topic"], row["partition"], row["offset"]) for row in expected["dead_letters"]}
     refused |= {("trades", row["partition"], row["offset"]) for row in expected["late_events"]}
     # a lost book is known to be lost by the records after the gap: they stay
@@ -71,13 +63,11 @@ def test_faults_do_not_touch_good_rows(run, market, expected, tmp_path):
         for row in expected["dead_letters"]
         if row["reason"] == "sequence_gap"
     }
-    archive = Archive.create(tmp_path / "clean")
-    for topic in market.archive.topics():
-        batch = _records(market, topic)
+
+    def without_faults(topic, batch):
         places = zip(batch.column("partition").to_pylist(), batch.column("offset").to_pylist(), strict=True)
-        keep = [(topic, *place) not in refused - gaps for place in places]
-        with ArchiveWriter(archive, topic, "clean") as writer:
-            writer.append(batch.filter(pa.array(keep)))
-    clean = run(archive)
+        return [batch.filter(pa.array([(topic, *place) not in refused - gaps for place in places]))]
+
+    clean = run(market.copy(tmp_path / "clean", without_faults))
     for table in ("bars", "features", "signals"):
         assert clean[table] == expected[table]

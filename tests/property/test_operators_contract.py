@@ -31,7 +31,6 @@ from operators.book_levels import BookLevels
 from operators.book_messages import BookMessages
 from operators.book_sampler import BookSampler
 from operators.book_top import TopOfBookState, quotes_top
-from operators.clock_skew import ClockSkewState
 from operators.columns import BarColumns
 from operators.count import CountState
 from operators.directory import Directory
@@ -57,7 +56,7 @@ START = -1
 ALL_CODES = np.arange(CODES, dtype=np.int32)
 
 Row = tuple[int | None, int | None, str]
-"""Instrument code, time at which the row is known, content. A row without a time is settled whenever its state likes."""
+"""Instrument code, time at which the row is known, content. A row without a time may come at any later time."""
 
 
 @dataclass
@@ -448,25 +447,6 @@ def feed_sentiment(state: SentimentState, log: Log, low: int, high: int) -> list
     return list(zip(code.tolist(), ts.tolist(), plain(*found), strict=True))
 
 
-def feed_skew(state: ClockSkewState, log: Log, low: int, high: int) -> list[Row]:
-    state.update(log.ts - 5 - log.id % 7, log.ts)
-    return [(None, high, str(state.estimate_ns()))] if len(log) else []
-
-
-class SkewAdapter(Adapter):
-    """One source, one number: only what it says at the end can be compared."""
-
-    def __init__(self) -> None:
-        super().__init__(ClockSkewState(window=3, windows=5), feed_skew)
-
-    def feed(self, log: Log, low: int, high: int) -> list[Row]:
-        super().feed(log, low, high)
-        return []
-
-    def finish(self) -> list[Row]:
-        return [(None, None, str(self.state.estimate_ns()))]
-
-
 # --- bar features and strategies
 
 
@@ -576,7 +556,6 @@ CASES: dict[str, Case] = {
         ensured(lambda: SentimentState(half_life_ns=30, min_weight=0.01), feed_sentiment),
         sentiment_log,
     ),
-    "clock_skew": Case((ClockSkewState,), SkewAdapter, base_log, keyed=False, resets=False),
     **{f"feature {name}": Case((cls,), inner(cls, feed_feature), feature_log) for name, cls in BAR_FEATURES.items()},
     **{
         f"strategy {name}": Case((cls,), inner(cls, feed_strategy), strategy_log(len(cls.needs)))
@@ -620,7 +599,7 @@ def test_state_log_gives_rows(name):
     """Otherwise every law below would hold of nothing."""
     rows = run(CASES[name], log_of(name, 1))
     assert len(rows) >= 1
-    assert len({row[2] for row in rows}) > 1 or name == "clock_skew"
+    assert len({row[2] for row in rows}) > 1
 
 
 @EVERY

@@ -160,7 +160,8 @@ def test_partitions_of_a_topic_merge_into_one_order_however_they_arrive(log, dat
 
 
 def test_snapshot_keeps_symbols_and_bytes():
-    columns = {"instrument_id": ["A", "B"], "ts_recv": [5, 6], "partition": [0, 0], "offset": [0, 1], "raw": [b"{", None]}
+    places_of = {"ts_recv": [5, 6], "partition": [0, 0], "offset": [0, 1]}
+    columns = places_of | {"instrument_id": ["A", "B"], "raw": [b"{", None]}
     state = AlignState(("news", "trades"))
     state.update([Arrival("trades", "trades", 10, make_batch("trades", columns, 2).slice(1))])
     state.update([Arrival("trades", "trades", 11, make_batch("trades", columns | {"ts_recv": [8, 9]}, 2))])

@@ -118,3 +118,11 @@ def test_text_window_refuses_no_capacity_and_other_versions() -> None:
         TextIdWindow(capacity=0)
     with pytest.raises(VersionError, match="found 2"):
         TextIdWindow().restore({"version": 2, "ids": []})
+
+
+def test_sequence_window_ids_at_the_end_of_64_bits_end():
+    window = SequenceWindow()
+    window.ensure(1)
+    last = 2**63 - 1
+    ids = np.array([last - 5, last, last, last - 5, last - 1], dtype=np.int64)
+    assert window.update(np.zeros(5, dtype=np.int32), ids).tolist() == [False, False, True, True, False]

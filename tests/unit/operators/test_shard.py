@@ -98,7 +98,12 @@ class Result:
 
 
 def run(
-    records: list[Record], edges: list[int] | None = None, *, resume: bool = False, end: int = END_OF_TIME, **changes: Any
+    records: list[Record],
+    edges: list[int] | None = None,
+    *,
+    resume: bool = False,
+    end: int = END_OF_TIME,
+    **changes: Any,
 ) -> Result:
     """Feed the records in frames that end at these times (microseconds), the last one at `end`."""
     shape = config(**changes)
@@ -253,7 +258,7 @@ def test_shard_beyond_the_cap_every_record_is_a_dead_letter_with_its_bytes():
     records = [(n, "trades", f"I{n % 5}") for n in range(1, 30)]
     result = run(records, list(range(1, 30)), max_instruments=2)
     assert_adds_up(records, result)
-    expected = batches_of([record for record in records], -1, END_OF_TIME)["trades"]
+    expected = batches_of(records, -1, END_OF_TIME)["trades"]
     payload_of = dict(enumerate(encode("trades", expected), start=0))
     letters = [row for row in result.tables["dead_letters"] if "too_many_instruments" in row]
     assert len(letters) == sum(name not in ("I1", "I2") for _, _, name in records)

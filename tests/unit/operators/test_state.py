@@ -96,7 +96,7 @@ def test_snapshot_of_more_rows_than_there_are_has_fresh_ones():
 
 
 def test_snapshot_of_another_version_is_refused():
-    with pytest.raises(VersionError, match="expected a state snapshot of version 2 .* found version 1"):
+    with pytest.raises(VersionError, match=r"expected a state snapshot of version 2 .* found version 1"):
         make(version=2).restore(make().snapshot(1))
 
 

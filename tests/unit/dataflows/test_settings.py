@@ -1,0 +1,430 @@
+"""The configuration: checked once, every fault named by its key, and no key without an effect."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dataflows.settings import Settings, load_settings, parse_settings, settings_schema
+from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
+from operators.arrival import Frame
+from operators.decode import validate
+from operators.shard import ShardState
+from schemas.batches import concat_batches, int8s, make_batch, take, times
+from schemas.enums import BookKind
+from schemas.errors import ConfigError, InputError
+from schemas.time import END_OF_TIME
+from sinks.archive import Archive
+
+DEFAULT = Settings().content()
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        path = f"{prefix}.{key}".removeprefix(".")
+        if isinstance(value, dict):
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def changed(content: dict[str, Any], path: str, value: Any, *, rename: str | None = None) -> dict[str, Any]:
+    """Return the content with another value at a path, or with another name for it."""
+    content = deepcopy(content)
+    *parents, key = path.split(".")
+    inner = content
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    if rename is not None:
+        inner[rename] = inner.pop(key)
+    else:
+        inner[key] = value
+    return content
+
+
+LEAVES = dict(leaves(DEFAULT))
+EVERY = pytest.mark.parametrize("path", LEAVES)
+SCHEMA = settings_schema()
+
+
+def definition(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schema of a key, and of the section that it is in."""
+    section = SCHEMA
+    *parents, key = path.split(".")
+    for parent in parents:
+        inner = section["properties"][parent]
+        section = SCHEMA["$defs"][inner["$ref"].rsplit("/", 1)[-1]] if "$ref" in inner else inner
+    return section["properties"][key], section
+
+
+def refusal(content: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(content, "test.toml")
+    return str(caught.value)
+
+
+def is_duration(path: str) -> bool:
+    return "pattern" in definition(path)[0]
+
+
+OTHER_TYPES: dict[str, list[Any]] = {
+    "integer": [None, True, [], {}, "text", "5", 1.5],
+    "number": [None, True, [], {}, "text", "5"],
+    "string": [None, True, [], {}, "text", 5, "5", 1.5],
+    "array": [None, True, {}, "text", 5, [1], ["text"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"), [(path, wrong) for path in LEAVES for wrong in OTHER_TYPES[definition(path)[0]["type"]]]
+)
+def test_key_of_another_type_is_refused_and_named(path, wrong):
+    message = refusal(changed(DEFAULT, path, wrong))
+    assert f"`{path}" in message or f"`{path.rsplit('.', 1)[-1]}`" in message
+    assert message.startswith("in `test.toml`: ")
+    assert message.endswith("`signalbox config schema` lists every key")
+
+
+@EVERY
+def test_key_misspelt_is_refused_and_named(path):
+    wrong = f"{path.rsplit('.', 1)[-1]}x"
+    full = ".".join([*path.split(".")[:-1], wrong])
+    assert f"expected a known key, found `{full}`" in refusal(changed(DEFAULT, path, None, rename=wrong))
+
+
+def out_of_range(path: str) -> list[Any]:
+    schema = definition(path)[0]
+    step = 1 if schema.get("type") == "integer" else 1e-3
+    found: list[Any] = []
+    if "minimum" in schema:
+        found.append(schema["minimum"] - step)
+    if "exclusiveMinimum" in schema:
+        found.append(schema["exclusiveMinimum"])
+    if "maximum" in schema:
+        found.append(schema["maximum"] + step)
+    if is_duration(path):
+        found += ["-1s", "40000d", "1e9999s", "1ns"]
+    return found
+
+
+@pytest.mark.parametrize(("path", "value"), [(path, value) for path in LEAVES for value in out_of_range(path)])
+def test_key_out_of_range_is_refused_and_named(path, value):
+    assert path.rsplit(".", 1)[-1] in refusal(changed(DEFAULT, path, value))
+
+
+def test_key_of_a_number_has_bounds_on_both_sides():
+    for path in LEAVES:
+        schema = definition(path)[0]
+        if schema.get("type") in ("integer", "number"):
+            assert {"minimum", "exclusiveMinimum"} & set(schema), f"`{path}` has no lower bound"
+            assert {"maximum", "exclusiveMaximum"} & set(schema), f"`{path}` has no upper bound"
+
+
+@EVERY
+def test_key_is_described(path):
+    """On the key itself, or in the parameters of its section."""
+    own, section = definition(path)
+    key = path.rsplit(".", 1)[-1]
+    assert own.get("description") or f"\n{key}\n" in section["description"]
+
+
+def test_sections_are_described():
+    for name, section in settings_schema()["$defs"].items():
+        assert section.get("description"), name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"compute": {"bars": {"intervals": ["1s", "1000ms"]}}}, "expected distinct `intervals` above zero"),
+        ({"compute": {"bars": {"intervals": ["0s"]}}}, "expected distinct `intervals` above zero"),
+        ({"compute": {"bars": {"intervals": []}}}, "`compute.bars.intervals`"),
+        ({"compute": {"bars": {"grace": "-1s"}}}, "`grace` of zero or more"),
+        ({"compute": {"bars": {"intervals": ["1ms", "1m"]}}}, "expected at most 4096 bars of an interval open at once"),
+        ({"compute": {"bars": {"intervals": ["1m", "400d"]}, "idle_expiry": "900d"}}, "expected bar intervals in"),
+        ({"compute": {"bars": {"intervals": ["1s"]}}}, "expected `strategies.mean_reversion.interval` among"),
+        ({"compute": {"strategies": {"enabled": ["nothing"]}}}, "expected distinct names among"),
+        ({"compute": {"strategies": {"enabled": ["breakout", "breakout"]}}}, "expected distinct names among"),
+        ({"compute": {"idle_expiry": "66s"}}, "expected `idle_expiry` above 66s"),
+        ({"compute": {"bars": {"intervals": ["1m", "7d"]}}}, "expected `idle_expiry` above 604806s"),
+        ({"compute": {"book": {"max_age": "0s"}}}, "`compute.book.max_age`"),
+        ({"compute": {"news": {"half_life": "0s"}}}, "`compute.news.half_life`"),
+        ({"recovery": {"snapshot_interval": "0s"}}, "`recovery.snapshot_interval`"),
+        ({"compute": {"strategies": {"mean_reversion": {"exit_zscore": 2.0}}}}, "expected `exit_zscore` below"),
+        ({"compute": {"strategies": {"breakout": {"max_holding": "-1s"}}}}, "`strategies.breakout.max_holding`"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(content, message):
+    assert message in refusal(content)
+
+
+def test_idle_expiry_just_long_enough_is_taken():
+    assert parse_settings({"compute": {"idle_expiry": "66001ms"}}, "x").compute.idle_expiry > timedelta(seconds=66)
+
+
+def test_several_faults_are_all_named():
+    message = refusal({"shards": 0, "sink": {"rows": 1}})
+    assert "`shards`" in message
+    assert "`sink.rows`" in message
+
+
+def test_long_wrong_value_is_shown_in_part():
+    assert len(refusal({"shards": "x" * 10_000})) < 400
+
+
+def test_content_read_again_is_the_same():
+    again = parse_settings(DEFAULT, "x")
+    assert again == Settings()
+    assert again.content_hash() == Settings().content_hash()
+    assert json.loads(json.dumps(DEFAULT)) == DEFAULT
+
+
+@EVERY
+def test_content_of_each_section_alone_is_the_default(path):
+    section = path.split(".")[0]
+    assert parse_settings({section: DEFAULT[section]}, "x") == Settings()
+
+
+TOML = """
+shards = 16
+
+[compute]
+max_instruments = 5000
+idle_expiry = "36h"
+
+[compute.bars]
+intervals = ["250ms", "1m", "1.5h"]
+grace = "500ms"
+
+[compute.features.zscore]
+window = 30
+
+[compute.strategies]
+enabled = ["mean_reversion"]
+
+[compute.strategies.mean_reversion]
+entry_zscore = 3          # an integer where a number is expected
+
+[recovery]
+snapshot_interval = "10s"
+"""
+
+
+def test_file_is_read(tmp_path):
+    path = tmp_path / "signalbox.toml"
+    path.write_text(TOML)
+    found = load_settings(path)
+    assert found.shards == 16
+    assert found.compute.bars.content() == {"intervals": ["250ms", "1m", "90m"], "grace": "500ms"}
+    assert found.compute.strategies.enabled == ("mean_reversion",)
+    assert found.content()["compute"]["strategies"]["mean_reversion"]["entry_zscore"] == 3.0
+    assert found.compute.features.zscore.window == 30
+    assert parse_settings(found.content(), "x") == found
+
+
+def test_file_that_is_not_given_means_the_defaults():
+    assert load_settings(None) == Settings()
+
+
+def test_file_that_is_empty_means_the_defaults(tmp_path):
+    path = tmp_path / "empty.toml"
+    path.touch()
+    assert load_settings(path) == Settings()
+
+
+def test_file_that_is_missing_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"expected a configuration file at .*none.toml"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_file_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected a configuration file at"):
+        load_settings(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"shards = ", b"\xff\xfe", b"shards = 1\nshards = 2", b"[compute]\n[compute]"])
+def test_file_that_is_no_toml_is_refused(tmp_path, content):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"expected TOML in .*bad.toml"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "2024-01-01", "1979-05-27T07:32:00Z", "07:32:00", "{}", "[[]]"])
+def test_file_with_a_value_that_only_toml_knows_is_refused_by_key(value):
+    assert "`compute.book.depth" in refusal(tomllib.loads(f"compute.book.depth = {value}"))
+    assert "`compute.news.min_weight" in refusal(tomllib.loads(f"compute.news.min_weight = {value}"))
+
+
+# --- every key changes something
+
+BASE: dict[str, Any] = {
+    "compute": {
+        "bars": {"intervals": ["1s", "10s"]},
+        "features": {
+            "ewma_volatility": {"min_returns": 5}, "realized_volatility": {"window": 10}, "zscore": {"window": 5},
+            "channel": {"window": 5}, "relative_volume": {"window": 5}, "rsi": {"period": 5},
+        },
+        "strategies": {
+            "mean_reversion": {"interval": "1s", "entry_zscore": 1.0, "exit_zscore": 0.2},
+            "breakout": {"interval": "1s", "min_relative_volume": 0.5},
+            "microstructure_alpha": {"entry_zscore": 1.0, "warm_up": 20, "half_life": 50, "cooldown": "1s"},
+        },
+    }
+}  # fmt: skip
+CHANGES: dict[str, Any] = {
+    "compute.max_instruments": 2,
+    "compute.idle_expiry": "20s",
+    "compute.decode.max_ahead": "0s",
+    "compute.decode.max_text_bytes": 8,
+    "compute.decode.max_symbol_bytes": 3,
+    "compute.decode.max_levels": 2,
+    "compute.bars.intervals": ["1s", "5s"],
+    "compute.bars.grace": "0s",
+    "compute.book.depth": 1,
+    "compute.book.max_levels": 16,
+    "compute.book.max_pending": 1,
+    "compute.book.max_age": "50ms",
+    "compute.news.half_life": "1s",
+    "compute.news.min_weight": 1.0,
+    "compute.social.half_life": "1s",
+    "compute.social.min_weight": 1.0,
+    "compute.features.ewma_volatility.half_life": 2.0,
+    "compute.features.ewma_volatility.min_returns": 20,
+    "compute.features.ewma_volatility.floor": 0.01,
+    "compute.features.realized_volatility.window": 3,
+    "compute.features.zscore.window": 8,
+    "compute.features.zscore.relative_floor": 0.1,
+    "compute.features.rsi.period": 9,
+    "compute.features.rsi.relative_floor": 0.01,
+    "compute.features.relative_volume.window": 9,
+    "compute.features.channel.window": 9,
+    "compute.strategies.enabled": ["breakout"],
+    "compute.strategies.mean_reversion.interval": "10s",
+    "compute.strategies.mean_reversion.entry_zscore": 1.6,
+    "compute.strategies.mean_reversion.exit_zscore": 0.9,
+    "compute.strategies.mean_reversion.max_holding": "1s",
+    "compute.strategies.mean_reversion.cooldown": "20s",
+    "compute.strategies.breakout.interval": "10s",
+    "compute.strategies.breakout.max_range": 1e-6,
+    "compute.strategies.breakout.min_relative_volume": 3.0,
+    "compute.strategies.breakout.max_holding": "1s",
+    "compute.strategies.breakout.cooldown": "30s",
+    "compute.strategies.microstructure_alpha.entry_zscore": 1.5,
+    "compute.strategies.microstructure_alpha.half_life": 5,
+    "compute.strategies.microstructure_alpha.warm_up": 200,
+    "compute.strategies.microstructure_alpha.min_deviation": 1.0,
+    "compute.strategies.microstructure_alpha.max_spread_bps": 0.01,
+    "compute.strategies.microstructure_alpha.max_holding": "100ms",
+    "compute.strategies.microstructure_alpha.cooldown": "40s",
+}
+NO_EFFECT_ON_ROWS = {
+    "shards": "which rows come out must not depend on it; tests/laws",
+    "sink.batch_rows": "how rows are written, not which",
+    "recovery.snapshot_interval": "how often the state is saved",
+}
+MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds")
+"""Columns that only repeat the configuration."""
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> dict[str, pa.RecordBatch]:
+    """A minute and a half of four instruments and a deep book, with what makes every bound count."""
+    config = SimulatorConfig(
+        seed=5, instruments=4, duration="90s", trade_rate=2.0, book_rate=3.0, snapshot_interval="20s",
+        news_rate=400.0, social_rate=400.0, clock_skew="400ms", volatility=2.0,
+        faults=FaultConfig(late_trades=4, late_by="5s", sequence_gaps=3),
+    )  # fmt: skip
+    archive = Archive.create(tmp_path_factory.mktemp("settings") / "archive")
+    simulate(config, archive)
+    start = int(config.start.timestamp() * 1e9)
+    found = {}
+    for topic in archive.topics():
+        table = pa.concat_tables(pq.read_table(path) for path in archive.files(topic))
+        batch = table.unify_dictionaries().combine_chunks().to_batches()[0]
+        found[topic] = validate(topic, batch, Settings().compute.decode).accepted
+        found[topic] = found[topic].filter(pa.array(~_left_out(topic, found[topic], start)))
+    for topic, batch in _deep_book(start).items():
+        both = concat_batches([found[topic], batch])
+        found[topic] = take(both, np.argsort(times(both, "ts_recv"), kind="stable"))
+    return found
+
+
+def _left_out(topic: str, batch: pa.RecordBatch, start: int) -> np.ndarray:
+    """Return which records are lost: half a minute of one instrument, the first snapshots of another."""
+    name = np.array(batch.column("instrument_id").to_pylist())
+    seconds = (times(batch, "ts_recv") - start) / 1e9
+    lost = (name == "SIM000") & (seconds > 30) & (seconds < 65)
+    if topic == "books":
+        lost |= (name == "SIM001") & (seconds < 15) & (int8s(batch, "kind") == BookKind.SNAPSHOT)
+    return lost
+
+
+def _deep_book(start: int) -> dict[str, pa.RecordBatch]:
+    """Return a book of twenty levels that loses its best sixteen bids, with trades around it."""
+    bids, asks = [100.0 - n for n in range(20)], [101.0 + n for n in range(20)]
+    ts = [start + 10**9, start + 3 * 10**9]
+    common = {"instrument_id": ["DEEP"] * 2, "ts_event": ts, "ts_recv": ts, "partition": [9] * 2, "offset": [0, 1]}
+    books = common | {
+        "kind": [0, 1], "last_sequence": [1, 2], "bid_prices": [bids, bids[:16]], "bid_sizes": [[1.0] * 20, [0.0] * 16],
+        "ask_prices": [asks, []], "ask_sizes": [[1.0] * 20, []],
+    }  # fmt: skip
+    later = {name: [value + 10**9 for value in ts] for name in ("ts_event", "ts_recv")}
+    trades = common | later | {"price": [100.5, 100.5], "size": [1.0, 1.0], "side": [1, 1]}
+    return {"books": make_batch("books", books, 2), "trades": make_batch("trades", trades, 2)}
+
+
+def rows_of(content: dict[str, Any], records: dict[str, pa.RecordBatch]) -> dict[str, list[str]]:
+    """Return the rows of every table, without what only repeats the configuration."""
+    compute = parse_settings(content, "x").compute
+    state = ShardState(compute)
+    found: dict[str, list[str]] = {}
+    first = min(int(times(batch, "ts_recv")[0]) for batch in records.values())
+    bounds = [-1, *(first + n * 20 * 10**9 for n in range(1, 5)), END_OF_TIME]
+    for low, high in pairwise(bounds):
+        batches = {}
+        for topic, batch in records.items():
+            cut = slice(*np.searchsorted(times(batch, "ts_recv"), [low, high]).tolist())
+            part = validate(topic, batch.slice(cut.start, cut.stop - cut.start), compute.decode)
+            found.setdefault("dead_letters", []).extend(map(str, part.rejected.to_pylist()))
+            if part.accepted.num_rows:
+                batches[topic] = part.accepted
+        for output in state.update(Frame(high, batches)):
+            if not isinstance(output, dict):
+                rows = output.batch.drop_columns([name for name in MARKS if name in output.batch.schema.names])
+                found.setdefault(output.table, []).extend(map(str, rows.to_pylist()))
+    return {table: sorted(rows) for table, rows in found.items()}
+
+
+@pytest.fixture(scope="module")
+def base_rows(records) -> dict[str, list[str]]:
+    return rows_of(BASE, records)
+
+
+def test_every_key_is_changed_or_excused():
+    assert set(CHANGES) | set(NO_EFFECT_ON_ROWS) == set(LEAVES)
+    assert not set(CHANGES) & set(NO_EFFECT_ON_ROWS)
+
+
+def test_base_market_reaches_every_table(base_rows):
+    filled = {name for name, rows in base_rows.items() if rows}
+    assert filled == {"bars", "features", "signals", "dead_letters", "late_events"}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_key_changes_the_rows(path, records, base_rows):
+    assert rows_of(changed(BASE, path, CHANGES[path]), records) != base_rows
+
+
+def test_base_twice_gives_the_same_rows(records, base_rows):
+    assert rows_of(BASE, records) == base_rows
