@@ -14,6 +14,7 @@ from typing import Final
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
+from dataflows.snapshots import forget_unfinished
 from schemas.errors import ConfigError
 
 __all__ = ["check_private", "discard_recovery", "prepare_recovery"]
@@ -80,7 +81,9 @@ def prepare_recovery(folder: Path, *, fresh: bool = False) -> tuple[RecoveryConf
         _check_owned(folder)
         folder.chmod(0o700)
     check_private(folder)
-    if not resumable:
+    if resumable:
+        forget_unfinished(folder)
+    else:
         init_db_dir(folder, _PARTITIONS)
     return RecoveryConfig(str(folder)), resumable
 

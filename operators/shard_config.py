@@ -59,6 +59,14 @@ class SentimentConfig(ComponentConfig):
     min_weight: float = Field(0.01, gt=0, le=1, description="decayed weight below which the sentiment is stale")
 
 
+class SocialConfig(SentimentConfig):
+    """Decayed sentiment of posts, which are forgotten sooner than news."""
+
+    half_life: Duration = Field(
+        parse_duration("10m"), gt=timedelta(0), description="an item's weight halves in this time"
+    )
+
+
 def _components(name: str, doc: str, classes: dict[str, Any]) -> type[ComponentConfig]:
     fields: dict[str, Any] = {
         key: (cls.Config, Field(default_factory=cls.Config, description=cls.__doc__.splitlines()[0]))
@@ -109,7 +117,7 @@ class ShardConfig(ComponentConfig):
     bars: BarsConfig = Field(default_factory=BarsConfig)
     book: BookConfig = Field(default_factory=BookConfig)
     news: SentimentConfig = Field(default_factory=SentimentConfig)
-    social: SentimentConfig = Field(default_factory=lambda: SentimentConfig(half_life=parse_duration("10m")))
+    social: SocialConfig = Field(default_factory=SocialConfig)
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)
 

@@ -143,7 +143,9 @@ class SignalEngine:
             "parameters_hash": _repeat(parameters, n),
             "feature_set": _repeat(self._feature_set, n),
             "reason": [strategy.reasons[reason] for reason in decisions.reason.tolist()],
-            "inputs": _maps(strategy.needs, view.values[rows]),
+            "inputs": _maps(
+                (*strategy.needs, *strategy.derived), np.column_stack((view.values[rows], decisions.evidence))
+            ),
             "thresholds": _maps(tuple(thresholds), np.tile(np.array(list(thresholds.values())), (n, 1))),
         }
         fields = [_FIELDS[name] for name in columns]

@@ -10,7 +10,7 @@ __all__ = ["BARS", "DEAD_LETTERS", "FEATURES", "LATE_EVENTS", "RUNS", "RUN_COUNT
 _RUN = Field("run_id", "symbol", "run that wrote the row")
 _INSTRUMENT = Field("instrument_id", "symbol", "instrument, as the venue names it")
 _INTERVAL = Field("interval_ns", "int", "length of the bar, ns")
-_TS = Field("ts", "time", "decision time: everything in the row was known before it, UTC ns")
+_TS = Field("ts", "time", "decision time: everything in the row was known by then, UTC ns")
 _LOG = (
     Field("topic", "symbol", "topic of the record"),
     Field("partition", "int32", "partition of the record"),
@@ -68,8 +68,8 @@ SIGNALS = Schema(
         Field("parameters_hash", "symbol", "content hash of the strategy's parameters"),
         Field("feature_set", "symbol", "content hash of the feature set"),
         Field("reason", "text", "why, in a sentence"),
-        Field("inputs", "map", "feature values that the decision saw, by feature"),
-        Field("thresholds", "map", "parameters that the inputs were compared with, by parameter"),
+        Field("inputs", "map", "what the decision saw: features, and what the strategy derived from them, by name"),
+        Field("thresholds", "map", "parameters that the inputs were compared with, durations in seconds, by parameter"),
     ),
     key=("run_id", "strategy", "instrument_id", "ts", "signal_id"),
 )

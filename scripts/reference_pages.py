@@ -117,9 +117,8 @@ def _is_section(annotation: Any) -> TypeGuard[type[ComponentConfig]]:
 
 
 def _keys(config: type[ComponentConfig], fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any]) -> str:
-    documented = dict(re.findall(r"^(\w+)\n((?:[ ]+.*\n?)+)", _docstring_section(config, "Parameters"), re.MULTILINE))
     rows = [
-        (f"`{name}`", f"`{_toml(defaults[name])}`", _bounds(field), field.description or documented[name])
+        (f"`{name}`", f"`{_toml(defaults[name])}`", _bounds(field), field.description or "")
         for name, field in fields.items()
     ]
     return _table(("key", "default", "bounds", "meaning"), rows)

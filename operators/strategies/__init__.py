@@ -20,11 +20,13 @@ def register(strategy: type[Strategy]) -> None:
     Raises
     ------
     ConfigError
-        It has no name or declares no features or reasons, or its name is taken.
+        It has no name or declares no features, thresholds or reasons, or its name is taken.
     """
     name = getattr(strategy, "name", "")
-    if not name or not getattr(strategy, "needs", ()) or not getattr(strategy, "reasons", ()):
-        raise ConfigError(f"expected a strategy with `name`, `needs` and `reasons`, was {strategy.__name__}")
+    if not name or not all(getattr(strategy, declared, ()) for declared in ("needs", "compares", "reasons")):
+        raise ConfigError(
+            f"expected a strategy with `name`, `needs`, `compares` and `reasons`, was {strategy.__name__}"
+        )
     if name in STRATEGIES:
         raise ConfigError(f"expected a new strategy name, was `{name}`, taken by {STRATEGIES[name].__name__}")
     STRATEGIES[name] = strategy

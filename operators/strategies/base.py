@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from datetime import timedelta
+from typing import ClassVar, Literal
 
 from operators.columns import CodeArray, Columns, FloatArray, Int8Array, IntArray, MissingArray
 from operators.state import ArrayState
@@ -56,6 +57,8 @@ class Decisions(Columns):
     """strength of the evidence, in [0, 1], never NaN"""
     reason: Int8Array
     """index into the strategy's `reasons`"""
+    evidence: FloatArray
+    """what the strategy computed itself and decided on, shape `(m, len(derived))`"""
 
 
 class Strategy(ABC):
@@ -75,6 +78,10 @@ class Strategy(ABC):
     """what it decides on: the close of a bar, or each update of the book"""
     needs: ClassVar[tuple[str, ...]]
     """names of the features it reads"""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """names of what it computes from them and decides on; stored beside them with each signal"""
+    compares: ClassVar[tuple[str, ...]]
+    """names of the parameters that it compares them with"""
     reasons: ClassVar[tuple[str, ...]]
     """sentences that say why; `Decisions.reason` indexes them"""
 
@@ -94,9 +101,12 @@ class Strategy(ABC):
         """
 
     def thresholds(self) -> dict[str, float]:
-        """Return the parameters that inputs are compared with; stored beside each signal."""
-        return {name: float(value) for name, value in self.config.content().items() if _is_number(value)}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        """Return the parameters that inputs are compared with, durations in seconds; stored beside each signal."""
+        found = {}
+        for name in self.compares:
+            value = getattr(self.config, name)
+            if isinstance(value, timedelta):
+                found[f"{name}_seconds"] = value.total_seconds()
+            else:
+                found[name] = float(value)
+        return found

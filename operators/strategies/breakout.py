@@ -69,6 +69,7 @@ class Breakout(Strategy):
     Config = BreakoutConfig
     on: ClassVar[Literal["bar", "book"]] = "bar"
     needs = ("channel_high", "channel_low", "channel_range", "relative_volume")
+    compares = ("max_range", "min_relative_volume", "max_holding")
     reasons = (
         "close left the channel upwards on volume",
         "close left the channel downwards on volume",

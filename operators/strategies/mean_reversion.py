@@ -73,6 +73,7 @@ class MeanReversion(Strategy):
     Config = MeanReversionConfig
     on: ClassVar[Literal["bar", "book"]] = "bar"
     needs = ("zscore",)
+    compares = ("entry_zscore", "exit_zscore", "max_holding")
     reasons = (
         "close is far below its rolling mean",
         "close is far above its rolling mean",

@@ -72,6 +72,8 @@ class MicrostructureAlpha(Strategy):
     Config = MicrostructureAlphaConfig
     on: ClassVar[Literal["bar", "book"]] = "book"
     needs = ("depth_imbalance", "order_flow_imbalance", "spread_bps")
+    derived = ("depth_imbalance_zscore", "mean_order_flow_imbalance")
+    compares = ("entry_zscore", "max_spread_bps", "max_holding")
     reasons = (
         "bid depth and order flow press upwards",
         "offer depth and order flow press downwards",
@@ -102,6 +104,7 @@ class MicrostructureAlpha(Strategy):
             max_holding_ns=duration_ns(config.max_holding),
             held_too_long=3,
             cooldown_ns=duration_ns(config.cooldown),
+            evidence=np.column_stack((z, flow)),
         )
 
     def _moments(self, view: StrategyView, config: MicrostructureAlphaConfig) -> tuple[FloatArray, FloatArray]:

@@ -7,6 +7,8 @@ condition, or when it was held too long.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 
@@ -42,6 +44,7 @@ def decide(
     max_holding_ns: int,
     held_too_long: int,
     cooldown_ns: int,
+    evidence: FloatArray | None = None,
 ) -> Decisions:
     """Return the decisions on the rows of a view, and move the positions.
 
@@ -65,6 +68,8 @@ def decide(
         Index of the reason for that.
     cooldown_ns
         Least time between an exit and the next entry, ns.
+    evidence
+        Per row: what the strategy computed itself, shape `(n, k)`; nothing where it is None.
     """
     n = len(view.code)
     out = Decisions(
@@ -73,6 +78,7 @@ def decide(
         intent=np.empty(2 * n, dtype=np.int8),
         confidence=np.empty(2 * n),
         reason=np.empty(2 * n, dtype=np.int8),
+        evidence=np.empty((2 * n, 0)),
     )
     count = _decide(
         frozen(view.code), frozen(view.ts), frozen(enter), frozen(enter_reason), frozen(confidence),
@@ -80,7 +86,8 @@ def decide(
         state["position"], state["ts_entered"], state["ts_exited"],
         out.row, out.direction, out.intent, out.confidence, out.reason,
     )  # fmt: skip
-    return out.take(np.arange(count))
+    decided = out.take(np.arange(count))
+    return decided if evidence is None else replace(decided, evidence=evidence[decided.row])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

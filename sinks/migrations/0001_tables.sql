@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS bars_data
     `interval_ns` Int64 CODEC(Delta, ZSTD(1)) COMMENT 'length of the bar, ns',
     `ts_start` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'start of the window, inclusive, UTC ns',
     `ts_end` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'end of the window, exclusive, UTC ns',
-    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known before it, UTC ns',
+    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known by then, UTC ns',
     `open` Float64 CODEC(ZSTD(1)) COMMENT 'first price in arrival order, quote currency',
     `high` Float64 CODEC(ZSTD(1)) COMMENT 'highest price',
     `low` Float64 CODEC(ZSTD(1)) COMMENT 'lowest price',
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS features_data
     `run_id` LowCardinality(String) COMMENT 'run that wrote the row',
     `instrument_id` LowCardinality(String) COMMENT 'instrument, as the venue names it',
     `interval_ns` Int64 CODEC(Delta, ZSTD(1)) COMMENT 'length of the bar, ns',
-    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known before it, UTC ns',
+    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known by then, UTC ns',
     `feature_set` LowCardinality(String) COMMENT 'content hash of the feature set that the row follows',
     `missing` Array(UInt8) COMMENT 'why a feature has no value: a `Missing` code for each, in the set\'s order'
 )
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS signals_data
     `run_id` LowCardinality(String) COMMENT 'run that wrote the row',
     `signal_id` String CODEC(ZSTD(1)) COMMENT 'digest of the natural key without the run: the same decision, the same id',
     `instrument_id` LowCardinality(String) COMMENT 'instrument, as the venue names it',
-    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known before it, UTC ns',
+    `ts` DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'decision time: everything in the row was known by then, UTC ns',
     `strategy` LowCardinality(String) COMMENT 'strategy by its registered name',
     `direction` Enum8('long' = 1, 'short' = -1) COMMENT 'side of the position',
     `intent` Enum8('enter' = 1, 'exit' = 2, 'reduce' = 3) COMMENT 'what the signal asks for',
@@ -49,8 +49,8 @@ CREATE TABLE IF NOT EXISTS signals_data
     `parameters_hash` LowCardinality(String) COMMENT 'content hash of the strategy\'s parameters',
     `feature_set` LowCardinality(String) COMMENT 'content hash of the feature set',
     `reason` String CODEC(ZSTD(1)) COMMENT 'why, in a sentence',
-    `inputs` Map(String, Float64) COMMENT 'feature values that the decision saw, by feature',
-    `thresholds` Map(String, Float64) COMMENT 'parameters that the inputs were compared with, by parameter'
+    `inputs` Map(String, Float64) COMMENT 'what the decision saw: features, and what the strategy derived from them, by name',
+    `thresholds` Map(String, Float64) COMMENT 'parameters that the inputs were compared with, durations in seconds, by parameter'
 )
 ENGINE = ReplacingMergeTree()
 ORDER BY (`run_id`, `strategy`, `instrument_id`, `ts`, `signal_id`)

@@ -93,7 +93,7 @@ def _run(folder, source, sink=None):
     op.output("out", count("count", increments), sink)
     config, _ = prepare_recovery(folder)
     cli_main(flow, epoch_interval=timedelta(0), recovery_config=config)
-    return [rows.batch.to_pylist() for _, rows in sink.rows]
+    return [rows.batch.to_pylist() for rows in sink.rows]
 
 
 @pytest.mark.parametrize("flushes", [1, 2, 5])
@@ -136,5 +136,5 @@ def test_forget_unfinished_of_a_new_folder_removes_nothing(tmp_path):
 
 def test_forget_unfinished_file_that_is_no_partition_is_refused(tmp_path):
     (tmp_path / "part-0.sqlite3").write_text("not a database, but long enough to be read as the header of one" * 9)
-    with pytest.raises(ConfigError, match="expected a recovery partition in .* remove its folder"):
+    with pytest.raises(ConfigError, match=r"expected a recovery partition in .* remove its folder"):
         forget_unfinished(tmp_path)

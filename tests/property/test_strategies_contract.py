@@ -169,7 +169,32 @@ def test_strategy_memory_does_not_grow_with_rows(name):
 
 @EVERY
 def test_strategy_thresholds_are_finite_numbers(name):
-    assert all(np.isfinite(value) for value in make(name).thresholds().values())
+    strategy = make(name)
+    assert len(strategy.thresholds()) == len(strategy.compares) > 0
+    assert all(np.isfinite(value) for value in strategy.thresholds().values())
+
+
+@EVERY
+def test_strategy_entries_carry_finite_evidence(name):
+    strategy = make(name)
+    decisions = strategy.on_frame(make_view(name, 9, 3_000))
+    assert decisions.evidence.shape == (len(decisions), len(strategy.derived))
+    assert np.isfinite(decisions.evidence[decisions.intent == Intent.ENTER]).all()
+
+
+def test_microstructure_evidence_justifies_the_decision():
+    strategy = make("microstructure_alpha")
+    decisions = strategy.on_frame(make_view("microstructure_alpha", 10, 3_000))
+    entry = strategy.thresholds()["entry_zscore"]
+    zscore, flow = decisions.evidence.T
+    long = (decisions.intent == Intent.ENTER) & (decisions.direction == Direction.LONG)
+    short = (decisions.intent == Intent.ENTER) & (decisions.direction == Direction.SHORT)
+    assert long.any()
+    assert short.any()
+    assert (zscore[long] >= entry).all()
+    assert (flow[long] > 0).all()
+    assert (zscore[short] <= -entry).all()
+    assert (flow[short] < 0).all()
 
 
 def test_every_strategy_class_is_registered():

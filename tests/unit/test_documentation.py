@@ -6,7 +6,9 @@ import ast
 import importlib
 import re
 import shlex
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +46,24 @@ def test_generated_pages_and_migrations_are_current():
     assert not generate_docs.stale(generate_docs.generated(migrations=True)), "run `make docs`"
 
 
-def test_configuration_page_has_every_key_with_its_default():
+def keys(content: dict[str, Any], path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield section, name and value of every key."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from keys(value, f"{path}.{name}".removeprefix("."))
+        else:
+            yield path, name, value
+
+
+@pytest.mark.parametrize(("section", "name", "value"), list(keys(Settings().content())))
+def test_configuration_page_has_the_key_with_its_default_and_meaning(section, name, value):
     page = (ROOT / "docs" / "configuration.md").read_text()
-
-    def check(content: dict[str, Any], path: str) -> None:
-        section = page.split(f"## `[{path}]`\n")[-1].split("\n## ")[0] if path else page
-        for name, value in content.items():
-            if isinstance(value, dict):
-                check(value, f"{path}.{name}".removeprefix("."))
-                continue
-            row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` |"))
-            shown = row.split(" | ")[1].strip("`").strip('"')
-            assert shown == {"0ns": "0s"}.get(value, str(value).replace("'", '"')) if isinstance(value, str) else shown
-
-    check(Settings().content(), "")
+    text = page.split(f"\n## `[{section}]`\n" if section else "\n## Top level\n")[1].split("\n## ")[0]
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    _, default, bounds, meaning = row.strip("| ").split(" | ", 3)
+    assert tomllib.loads(f"x = {default.strip('`')}")["x"] == ("0s" if value == "0ns" else value)
+    assert bounds
+    assert meaning
 
 
 def test_feature_page_has_every_column_with_its_formula():

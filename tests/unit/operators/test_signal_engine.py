@@ -77,7 +77,7 @@ def test_signal_says_what_it_was_made_from():
     assert row["price"] == 10.0
     assert row["confidence"] == pytest.approx(0.6)
     assert dict(row["inputs"]) == {"zscore": -3.0}
-    assert dict(row["thresholds"]) == {"entry_zscore": 2.5, "exit_zscore": 0.5}
+    assert dict(row["thresholds"]) == {"entry_zscore": 2.5, "exit_zscore": 0.5, "max_holding_seconds": 14_400.0}
     assert row["parameters_hash"] == shape.strategies.mean_reversion.content_hash()  # type: ignore[attr-defined]
     assert row["feature_set"] == feature_set(shape).hash
     assert row["reason"] == "close is far below its rolling mean"
