@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataflows.commands.demo import _QUERIES as SUGGESTED
+from operators.strategies import STRATEGIES
 from schemas.errors import ExitCode
 from schemas.time import parse_time
 
@@ -225,7 +226,8 @@ def test_signal_on_a_book_update_says_that_there_is_no_bar(explained):
 def test_signal_has_the_parameters_of_its_strategy(explained):
     for row in explained:
         parameters = json.loads(row["strategy_config"])
-        assert {name: float(parameters[name]) for name in row["thresholds"]} == row["thresholds"]
+        config = STRATEGIES[row["strategy"]].Config.model_validate(parameters)
+        assert STRATEGIES[row["strategy"]](config).thresholds() == row["thresholds"]
         assert (row["ts_entered"] is None) == (row["intent"] == "enter")
         assert row["intent"] == "enter" or row["ts_entered"] < row["ts"]
 
