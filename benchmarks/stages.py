@@ -46,7 +46,7 @@ TARGETS: Final[tuple[tuple[str, str, str], ...]] = (
     ("operators.align", "AlignState.snapshot", "snapshots"),
     ("sinks.writer", "BufferedWriter.write", "hand rows to the writer"),
     ("sinks.writer", "BufferedWriter.flush", "wait for inserts"),
-    ("sinks.writer", "conform", "conform rows"),
+    ("sinks.store", "conform", "conform rows"),
     ("sinks.clickhouse", "Connection.insert_arrow", "insert into ClickHouse"),
     ("dataflows.replay", "_account", "count and digest"),
 )

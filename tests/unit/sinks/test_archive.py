@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 
 import numpy as np
@@ -46,7 +47,8 @@ def test_writer_record_that_goes_back_is_raised_and_counted(tmp_path):
 def test_writer_thousands_of_days_keep_one_file_open(tmp_path):
     archive = Archive.create(tmp_path / "a")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    used = max(int(name) for name in os.listdir("/dev/fd")) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 32, hard))
     try:
         with ArchiveWriter(archive, "trades", "x") as writer:
             writer.append(trades(*(np.arange(200) * DAY).tolist()))
