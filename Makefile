@@ -1,13 +1,17 @@
 .DEFAULT_GOAL := help
 SHELL := bash
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c 'import venv, ensurepip' 2>/dev/null && echo python3.12 || echo python3)
+# the interpreter of a new environment; scripts/setup chooses one where it is empty
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= demo-output
 PYTEST_ARGS ?=
+# one process for each CPU, four at most: the slowest files end together, and memory stays below 4 GB
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+CRASH_ARGS ?=
 
-.PHONY: setup demo test check lint types contracts bench bench-smoke docs docs-check clean help
+.PHONY: setup demo test coverage crash-test check lint types contracts bench bench-smoke docs docs-check clean help
 
 setup: $(STAMP)  ## create .venv from the lock file (does nothing when it is current)
 
@@ -19,7 +23,13 @@ demo: setup  ## simulate a market, run it through the graph, write a database an
 	@$(BIN)/signalbox demo --out $(DEMO_OUT) --replace
 
 test: setup  ## every test that this machine can run; what is missing is named
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+coverage: setup  ## the same with the share of lines and branches that run, which must not fall below its bound
+	@$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS)
+
+crash-test: setup  ## kill a replay at random moments and compare its end with one that was left alone
+	@$(BIN)/python -m scripts.crash_test $(CRASH_ARGS)
 
 check: lint types contracts docs-check  ## everything but the tests
 

@@ -79,7 +79,7 @@ class Workload:
 FULL: Final = Workload(instruments=100, quotes=6_000_000, trades=3_960_000, news=20_000, posts=20_000, seconds=3600)
 SMOKE: Final = Workload(instruments=4, quotes=120_000, trades=79_200, news=400, posts=400, seconds=1800)
 """The density of `FULL` (28 records per instrument and second), on fewer instruments and for half an hour."""
-BARS_ONLY: Final = replace(FULL, quotes=0, trades=1_000_000, news=0, posts=0, seconds=900)
+BARS_ONLY: Final = replace(FULL, quotes=0, trades=3_000_000, news=0, posts=0, seconds=2_700)
 """Trades at the density of `FULL`, for programs that take one event at a time."""
 BARS_SMOKE: Final = replace(SMOKE, quotes=0, trades=20_000, news=0, posts=0, seconds=450)
 

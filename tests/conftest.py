@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from importlib import import_module
 from pathlib import Path
 
+import numba
 import pytest
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def _use_kernel_cache_of_worker() -> None:
-    """Keep the kernels that this worker compiles apart from those of the others.
+def _use_kernel_cache_of_worker(worker: str) -> None:
+    """Keep the kernels that this process compiles apart from those of the other workers.
 
     numba writes its index of compiled code without a lock: two processes that compile one function for two
-    signatures at the same moment can leave an entry that names the code of the other. The commands that a test
-    starts inherit the folder.
+    signatures at the same moment can leave an entry that names the code of the other. Only tests call a kernel with
+    several signatures, so the commands that they start may share a folder.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is not None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ["XDG_CACHE_HOME"] = str(base / "signalbox" / "tests" / worker)
-
-
-_use_kernel_cache_of_worker()
+    import_module("operators")  # chooses the folder of the present kernels
+    if numba.config.CACHE_DIR:
+        numba.config.CACHE_DIR = str(Path(numba.config.CACHE_DIR) / worker)
 
 
 class _NothingSkipped:
@@ -51,6 +49,8 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _use_kernel_cache_of_worker(os.environ["PYTEST_XDIST_WORKER"])
     if os.environ.get("SIGNALBOX_REQUIRE_ALL") == "1":
         config.pluginmanager.register(_NothingSkipped(), "nothing-skipped")
 

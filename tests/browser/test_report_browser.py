@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -25,7 +24,6 @@ from sinks.store import Run, RunCount, Store
 
 pytestmark = pytest.mark.browser
 
-_SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "chromium"
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1400,4200",
@@ -81,15 +79,10 @@ class _Opened:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    found = shutil.which("chromium")
+    """Path of the browser; the test skips where there is none. `scripts/chromium` installs it."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        installed = subprocess.run([str(_SCRIPT)], capture_output=True, text=True, timeout=600, check=False)
-        found = installed.stdout.strip() if installed.returncode == 0 else None
-        if found is None:
-            message = f"needs Chromium: {installed.stderr.strip()}"
-            if os.environ.get("SIGNALBOX_REQUIRE_ALL") == "1":
-                pytest.fail(message)
-            pytest.skip(message)
+        pytest.skip("needs Chromium on the PATH; `scripts/chromium` installs it")
     return found
 
 

@@ -64,26 +64,38 @@ class Market:
         return archive
 
 
-class Crash(Exception):
+class PowerCutError(Exception):
     """The process is gone."""
 
 
 @dataclass
-class Countdown:
-    """Crashes at the call after so many."""
+class Crash:
+    """Ends the process at a chosen place once the sources have delivered so often.
 
-    calls: int
+    Parameters
+    ----------
+    place
+        `source`: instead of the next delivery; `before` or `after`: around the next time that rows are stored.
+    deliveries
+        Deliveries before.
+    """
 
-    def __call__(self) -> None:
-        self.calls -= 1
-        if self.calls < 0:
-            raise Crash
+    place: str
+    deliveries: int
+
+    def delivered(self) -> None:
+        self.deliveries -= 1
+        self.reach("source")
+
+    def reach(self, place: str) -> None:
+        if self.deliveries < 0 and place == self.place:
+            raise PowerCutError
 
 
 class CrashingSource(ArchiveSource):
-    """An archive source that crashes at a chosen delivery, and cuts where it is told to."""
+    """An archive source that crashes where it is told to, and cuts where it is told to."""
 
-    def __init__(self, archive: Archive, *, crash: Countdown | None, cuts: list[int] | None, **options: Any) -> None:
+    def __init__(self, archive: Archive, *, crash: Crash | None, cuts: list[int] | None, **options: Any) -> None:
         super().__init__(archive, **options)
         self._crash = crash
         self._cuts = self._cuts if cuts is None else cuts
@@ -93,31 +105,33 @@ class CrashingSource(ArchiveSource):
         deliver = part.next_batch
 
         def next_batch() -> Any:
-            if self._crash is not None:
-                self._crash()
-            return deliver()
+            arrivals = deliver()
+            if arrivals and self._crash is not None:
+                self._crash.delivered()
+            return arrivals
 
         part.next_batch = next_batch  # type: ignore[method-assign]
         return part
 
 
 class CrashingWriter(MemoryWriter):
-    """A writer that crashes before or after a chosen flush, and then has lost what it had not stored."""
+    """A writer that crashes where it is told to, and then has lost what it had not stored."""
 
-    before: Countdown | None = None
-    after: Countdown | None = None
+    crash: Crash | None = None
 
     def flush(self) -> None:
-        if self.before is not None:
-            self.before()
+        self._reach("before")
         super().flush()
-        if self.after is not None:
-            self.after()
+        self._reach("after")
 
-    def restart(self) -> None:
-        """Begin again with what is stored, and no crash to come."""
+    def _reach(self, place: str) -> None:
+        if self.crash is not None:
+            self.crash.reach(place)
+
+    def restart(self, crash: Crash | None) -> None:
+        """Begin again with what is stored."""
         self._pending = []
-        self.before = self.after = None
+        self.crash = crash
 
 
 def settings(**changes: Any) -> Settings:
@@ -146,10 +160,12 @@ def run_in_memory(
     replay: ReplayRange | None = None,
     recovery: RecoveryConfig | None = None,
     epoch: timedelta = timedelta(seconds=10),
-    crash: Countdown | None = None,
+    crash: Crash | None = None,
 ) -> Rows:
     """Run the graph over an archive and return the rows of every table."""
     writer = writer or MemoryWriter()
+    if isinstance(writer, CrashingWriter):
+        writer.restart(crash)
     source = CrashingSource(archive, crash=crash, cuts=cuts, batch_rows=batch_rows, replay=replay)
     flow = build_graph(config or settings(), source, source.sources, TableSink(lambda: writer))
     cli_main(flow, workers_per_process=workers, epoch_interval=epoch, recovery_config=recovery)
@@ -168,8 +184,8 @@ def make_settings() -> Callable[..., Settings]:
 
 
 @pytest.fixture(scope="session")
-def countdown() -> type[Countdown]:
-    return Countdown
+def make_crash() -> type[Crash]:
+    return Crash
 
 
 @pytest.fixture
@@ -188,7 +204,7 @@ def _simulate(folder: Path, **changes: Any) -> Market:
         "seed": 7, "instruments": 5, "duration": "3m", "trade_rate": 1.0, "book_rate": 1.5, "snapshot_interval": "20s",
         "news_rate": 60.0,
         "faults": FaultConfig(
-            duplicate_trades=6, duplicate_news=2, duplicate_social=2, late_trades=5, late_by="30s", sequence_gaps=3,
+            duplicate_trades=9, duplicate_news=9, duplicate_social=9, late_trades=5, late_by="30s", sequence_gaps=3,
             crossed_quotes=4, crossed_books=2, malformed=2, missing_field=1, wrong_type=1, naive_time=1,
             out_of_range=1,
         ),

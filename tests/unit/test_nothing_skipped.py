@@ -46,7 +46,8 @@ def test_suite_skips_or_fails_as_required(tmp_path, required, end):
     (tmp_path / "conftest.py").write_text(_CONFTEST.read_text())
     (tmp_path / "test_all.py").write_text(_TESTS)
     (tmp_path / "test_module.py").write_text('import pytest\n\npytest.importorskip("no_such_module")\n')
-    environment = {**os.environ, "SIGNALBOX_REQUIRE_ALL": required, "SIGNALBOX_REAL_DATA": str(tmp_path / "none")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"SIGNALBOX_REQUIRE_ALL": required, "SIGNALBOX_REAL_DATA": str(tmp_path / "none")}
     command = [sys.executable, "-m", "pytest", "--doctest-modules", "-p", "no:cacheprovider", "-p", "no:xdist", "-ra"]
     command += ["--rootdir", str(tmp_path), "--continue-on-collection-errors", str(tmp_path)]
     done = subprocess.run(

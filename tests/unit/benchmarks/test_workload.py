@@ -86,7 +86,7 @@ def test_workload_without_a_topic_writes_none(tmp_path: Path) -> None:
 def test_workload_sizes_are_as_documented() -> None:
     assert FULL.rows == 10_000_000
     assert SMOKE.rows == 200_000
-    assert BARS_ONLY.rows == BARS_ONLY.trades == 1_000_000
+    assert BARS_ONLY.rows == BARS_ONLY.trades == 3_000_000
     density = [work.rows / work.instruments / work.seconds for work in (FULL, SMOKE)]
     assert density[0] == pytest.approx(density[1])
 
