@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from dataflows.simulator import SimulatorConfig, simulate
+from dataflows.snapshots import resume_epoch
+from schemas.errors import ConfigError
 from sinks.archive import Archive
 
 __all__ = ["Life", "Replays", "main"]
@@ -93,10 +94,11 @@ class Replays:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_REPOSITORY)
 
     def epoch(self, name: str) -> int:
-        """Return the epoch that the replay would resume at, 0 before its first snapshot."""
-        parts = sorted((self.folder / name / "recovery" / name).glob("*.sqlite3"))
-        frontiers = [_frontier(part) for part in parts]
-        return max(frontiers, default=0)
+        """Return the epoch that the replay would resume at; 1 where there is no snapshot."""
+        try:
+            return resume_epoch(self.folder / name / "recovery" / name)
+        except ConfigError:  # the partition is being made
+            return 1
 
     def live(self, name: str, *, kill_after: float | None = None, at_start: bool = False) -> Life:
         """Let one process run, to its end or until it is killed.
@@ -157,23 +159,6 @@ class Replays:
             if not lives[-1].killed:
                 return lives
         return [*lives, self.live(name)]
-
-
-def _frontier(part: Path) -> int:
-    """Return the last epoch of a recovery partition that is complete on every worker, plus one."""
-    try:
-        connection = sqlite3.connect(f"{part.resolve().as_uri()}?mode=ro", uri=True)
-    except sqlite3.OperationalError:
-        return 0
-    try:
-        row = connection.execute(
-            "SELECT min(worker_frontier) FROM fronts WHERE ex_num = (SELECT max(ex_num) FROM fronts)"
-        ).fetchone()
-        return int(row[0] or 0)
-    except sqlite3.OperationalError:  # the tables are being made
-        return 0
-    finally:
-        connection.close()
 
 
 def _sleep(seconds: float, process: subprocess.Popen[str]) -> None:

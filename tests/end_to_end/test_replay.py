@@ -56,8 +56,8 @@ def test_replay_workers_and_batches_give_the_same_digests(signalbox, archive, wh
 
 def test_replay_killed_at_random_moments_resumes_to_the_same_digests(replays, whole):
     """`scripts.crash_test` is the long version."""
-    lives = replays.live_through("killed", 5, random.Random(5), stretch=0.6)
-    assert sum(life.killed for life in lives) >= 4, "expected the run to be killed before its end"
+    lives = replays.live_through("killed", 4, random.Random(5), stretch=0.5)
+    assert sum(life.killed for life in lives) >= 3, "expected the run to be killed before its end"
     assert sum(life.killed and life.epochs > 0 for life in lives) >= 2, "expected kills after snapshots"
     result = lives[-1].result
     assert result is not None, lives[-1].errors
@@ -68,7 +68,7 @@ def test_replay_killed_at_random_moments_resumes_to_the_same_digests(replays, wh
 
 def test_replay_stopped_by_sigterm_resumes_with_its_own_configuration_only(replays, signalbox, archive, whole):
     process = replays.start("stopped")
-    replays.await_snapshot("stopped", process, 0)
+    replays.await_snapshot("stopped", process, before=1)
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED, errors
