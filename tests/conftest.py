@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numba
 import pytest
+from hypothesis import settings
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+
+# an example may compile a kernel, or wait for a busy machine: time says nothing about it
+settings.register_profile("signalbox", parent=settings(), deadline=None)
+settings.load_profile("signalbox")
 
 
 def _use_kernel_cache_of_worker(worker: str) -> None:

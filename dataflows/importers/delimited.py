@@ -56,7 +56,9 @@ class Layout:
             table = pa_csv.read_csv(
                 pa.BufferReader(block), read_options=reading, parse_options=parsing, convert_options=conversion
             )
-            return table.combine_chunks().to_batches()[0]
+            batches = table.combine_chunks().to_batches()
+            # a block of blank lines only has no batch at all
+            return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
         return parse
 
