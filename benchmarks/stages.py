@@ -48,7 +48,7 @@ TARGETS: Final[tuple[tuple[str, str, str], ...]] = (
     ("sinks.writer", "BufferedWriter.flush", "wait for inserts"),
     ("sinks.store", "conform", "conform rows"),
     ("sinks.clickhouse", "Connection.insert_arrow", "insert into ClickHouse"),
-    ("dataflows.replay", "_account", "count and digest"),
+    ("dataflows.execution", "_account", "count and digest"),
 )
 """Module, attribute path, stage."""
 

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dataflows.cli_dead_letters import dlq_app
+from dataflows.cli_topics import publish, topics_app
 from schemas.errors import ExitCode, SignalboxError
 
 __all__ = ["app", "main"]
@@ -30,11 +32,13 @@ Exit codes:
   2    wrong command line
   3    wrong configuration or option; nothing was started
   4    a file, folder or archive is missing or unreadable
-  5    the database is open in another process
+  5    the database is open in another process, or the archive has another recorder
   6    data was written by a newer version
-  7    the database refused, or could not be reached
-  8    the command worked and found faults (`doctor`, `import --strict`)
-  130  stopped by a signal; a replay is resumed by the same command
+  7    the database refused, or could not be reached; no room for a recording
+  8    the command worked and found faults or differences (`doctor`, `compare`, `import --strict`)
+  9    too many dead letters: the run stopped before more were drained
+  10   stopping took longer than allowed; the run goes on from its last snapshot
+  130  stopped by a signal; a replay or recording is resumed by the same command
 """
 
 app = typer.Typer(
@@ -51,6 +55,8 @@ config_app = typer.Typer(
     help="Check, show and describe the configuration.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(config_app, name="config")
+app.add_typer(dlq_app, name="dlq")
+app.add_typer(topics_app, name="topics")
 
 
 class OutputFormat(StrEnum):
@@ -75,12 +81,32 @@ class ImportFormat(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON for machines.")]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML; the defaults without it.")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", envvar="SIGNALBOX_CONFIG", help="Configuration, TOML; the defaults without it."
+    ),
 ]
 Database = Annotated[
     str,
-    typer.Option("--db", metavar="FOLDER|URL", help="Folder of the embedded database, or URL of a ClickHouse server."),
+    typer.Option(
+        "--db",
+        metavar="FOLDER|URL",
+        envvar="SIGNALBOX_DB",
+        help="Folder of the embedded database, or URL of a ClickHouse server.",
+    ),
 ]
+Recovery = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Folder of snapshots; by default inside an embedded database's folder."),
+]
+Workers = Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Worker threads; the result is the same.")]
+Processes = Annotated[
+    int, typer.Option(metavar="N", min=1, max=256, help="Processes of the cluster; the result is the same.")
+]
+Addresses = Annotated[
+    str, typer.Option(metavar="HOST:PORT,...", help="Address of each process, the same list for all.")
+]
+ProcessId = Annotated[int, typer.Option(metavar="N", min=0, help="Which of the processes this one is, from 0.")]
 
 
 def _version(wanted: bool) -> None:
@@ -156,13 +182,85 @@ def import_(
     run_import(format_.value, paths, archive, options, strict=strict, as_json=as_json)
 
 
-@app.command(short_help="Run an archive through the graph into a database.")
+@app.command(short_help="Run live topics through the graph into a database.")
+def run(
+    db: Database,
+    run_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the run; the same name goes on from where it stopped.")
+    ] = "live",
+    config: Config = None,
+    recovery: Recovery = None,
+    workers: Workers = 1,
+    processes: Processes = 1,
+    addresses: Addresses = "",
+    process_id: ProcessId = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the topics of the configuration through the graph into a database, until SIGTERM or Ctrl-C.
+
+    A signal drains: what was read is computed and stored, and a snapshot taken; the exit code is then 0. A run that
+    was stopped or killed goes on by the same command, with the same result. A second signal ends it at once.
+    """
+    from dataflows.cluster import parse_cluster
+    from dataflows.commands.running import run_live
+
+    cluster = parse_cluster(processes, addresses, process_id)
+    run_live(db, run_id, workers=workers, cluster=cluster, config=config, recovery=recovery, as_json=as_json)
+
+
+@app.command(short_help="Record live topics to an archive.")
+def record(
+    archive: Annotated[Path, typer.Option(metavar="FOLDER", help="The archive; made if it is not there.")],
+    config: Config = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop where the topics end now; otherwise record until stopped.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="Begin at the first records that the brokers have stamped with this time; a recording that has "
+            "begun goes on where it was left.",
+        ),
+    ] = None,
+    roll: Annotated[
+        str, typer.Option(metavar="DURATION", help="Longest time until records are seen by readers of the archive.")
+    ] = "15m",
+    roll_records: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10**9, help="Most records, about, until then.")
+    ] = 5_000_000,
+    as_json: Json = False,
+) -> None:
+    """Record the topics of the configuration to an archive, until SIGTERM or Ctrl-C, or to their end.
+
+    A recording that was stopped or killed goes on by the same command: no record is missing, none is there twice.
+    A signal archives what was read; the exit code is then 130.
+    """
+    from dataflows.commands.recording import run_record
+
+    run_record(
+        archive, config=config, until_end=until_end, start=start, roll=roll, roll_records=roll_records, as_json=as_json
+    )
+
+
+app.command(short_help="Publish an archive to Kafka topics.")(publish)
+
+
+@app.command(short_help="Run recorded history through the graph into a database.")
 def replay(
-    archive: Annotated[Path, typer.Option(metavar="FOLDER", help="The archive.")],
     db: Database,
     run_id: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the run; the name of an unfinished run resumes it.")
     ],
+    archive: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The archive.")] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT,...",
+            help="Brokers, instead of an archive: the configured topics up to where they end now.",
+        ),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -170,30 +268,53 @@ def replay(
         ),
     ] = None,
     stop: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Records received before this time.")] = None,
-    workers: Annotated[
-        int, typer.Option(metavar="N", min=1, max=64, help="Worker threads; the result is the same.")
-    ] = 1,
+    workers: Workers = 1,
+    processes: Processes = 1,
+    addresses: Addresses = "",
+    process_id: ProcessId = 0,
     batch_rows: Annotated[
         int, typer.Option(metavar="N", min=1, max=10_000_000, help="Records in a batch; the result is the same.")
     ] = 262_144,
     config: Config = None,
-    recovery: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of snapshots; by default inside an embedded database's folder."),
-    ] = None,
+    recovery: Recovery = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report of the run there.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run an archive through the graph into a database.
+    """Run an archive, or the history that topics hold, through the graph into a database.
 
     A replay that was stopped or killed is resumed by the same command, with the same result.
     """
+    from dataflows.cluster import parse_cluster
     from dataflows.commands.replaying import run_replay
 
     run_replay(
-        archive, db, run_id, start=start, stop=stop, workers=workers, batch_rows=batch_rows, config=config,
+        archive, kafka, db, run_id, start=start, stop=stop, workers=workers,
+        cluster=parse_cluster(processes, addresses, process_id), batch_rows=batch_rows, config=config,
         recovery=recovery, report=report, as_json=as_json,
     )  # fmt: skip
+
+
+@app.command(short_help="Show how a live run is.")
+def status(
+    run_id: Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")] = "live",
+    db: Annotated[
+        str | None,
+        typer.Option("--db", metavar="FOLDER|URL", envvar="SIGNALBOX_DB", help="Database that the run writes to."),
+    ] = None,
+    recovery: Recovery = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say only what is wrong; exit with 8 if anything is.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the processes of a live run: state, rate, lag and clock of each source, age of the last snapshot.
+
+    It reads what the processes write beside their snapshots once a second; the database is not touched.
+    """
+    from dataflows.commands.status import run_status
+
+    run_status(db, run_id, recovery=recovery, check=check, watch=watch, as_json=as_json)
 
 
 @app.command(short_help="Ask the database in SQL.")
@@ -228,20 +349,49 @@ def report(
     run_report(db, out, run_id)
 
 
+@app.command(short_help="Show what differs between two runs, and why.")
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="A run.")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run to compare it with.")],
+    db: Database,
+    db_b: Annotated[
+        str | None, typer.Option("--db-b", metavar="FOLDER|URL", help="Database of RUN_B, where it is another.")
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="NAME", help="Compare this table only; may be given several times."),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Examples of each table.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show which rows differ between two runs, by table, with the cause where it is known, and digests.
+
+    The exit code is 0 if every row is the same to the last bit, otherwise 8.
+    """
+    from dataflows.commands.comparing import run_compare
+
+    run_compare(run_a, run_b, db=db, db_b=db_b, tables=tables or (), limit=limit, as_json=as_json)
+
+
 @app.command(short_help="Check this installation.")
 def doctor(
     db: Annotated[str | None, typer.Option("--db", metavar="FOLDER|URL", help="Look at this database too.")] = None,
     archive: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Look at this archive too.")] = None,
     config: Config = None,
+    recovery: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Look at these snapshots too; else at those of `--db`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check this installation, and the database, archive and configuration that are named.
+    """Check this installation, and the database, archive, snapshots and configuration that are named.
+
+    Of a configuration with brokers, the brokers, topics and clocks are looked at too.
 
     Each check has a verdict and, where it is not good, a remedy; the exit code is then 8.
     """
     from dataflows.commands.doctor import run_doctor
 
-    run_doctor(db=db, archive=archive, config=config, as_json=as_json)
+    run_doctor(db=db, archive=archive, config=config, recovery=recovery, as_json=as_json)
 
 
 @config_app.command("check", short_help="Check a configuration file.")

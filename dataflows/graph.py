@@ -19,7 +19,10 @@ from operators.decode import DecodeLimits, validate
 from operators.route import route
 from operators.shard import compute
 from schemas.enums import CountKind
+from schemas.failure import noted
+from schemas.metrics import BATCH_RECORDS
 from schemas.tables import DEAD_LETTERS
+from schemas.telemetry import record, stage
 
 __all__ = ["FLOW_ID", "build_graph"]
 
@@ -71,6 +74,7 @@ def build_graph(settings: Settings, source: Source[Arrival], sources: tuple[str,
     return flow
 
 
+@noted
 def _admit(arrival: Arrival, limits: DecodeLimits) -> _Admitted:
     """Decode and validate what arrived."""
     counts: Counts = {}
@@ -78,13 +82,16 @@ def _admit(arrival: Arrival, limits: DecodeLimits) -> _Admitted:
         counts[CountKind.ORDER_VIOLATION.value, arrival.topic, ""] = arrival.order_violations
     if arrival.batch is None or not arrival.batch.num_rows:
         return _Admitted(arrival, (), counts)
-    validated = validate(arrival.topic, arrival.batch, limits)
+    with stage("decode", arrival.topic, parent=arrival.trace) as span:
+        validated = validate(arrival.topic, arrival.batch, limits)
     counts[CountKind.READ.value, arrival.topic, ""] = arrival.batch.num_rows
+    record(BATCH_RECORDS, arrival.batch.num_rows, arrival.topic)
     refused: tuple[Rows, ...] = ()
     if validated.rejected.num_rows:
-        refused = (Rows(DEAD_LETTERS.name, validated.rejected),)
+        refused = (Rows(DEAD_LETTERS.name, validated.rejected, span.trace),)
         for reason in validated.rejected.column("reason").to_pylist():
             key = (CountKind.DEAD_LETTERED.value, arrival.topic, reason)
             counts[key] = counts.get(key, 0) + 1
     accepted = validated.accepted if validated.accepted.num_rows else None
-    return _Admitted(Arrival(arrival.source, arrival.topic, arrival.clock, accepted), refused, counts)
+    passed = Arrival(arrival.source, arrival.topic, arrival.clock, accepted, trace=span.trace)
+    return _Admitted(passed, refused, counts)

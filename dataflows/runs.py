@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from schemas.enums import CountKind, RunStatus
-from schemas.errors import ConfigError
 from sinks.digests import TableDigest
 from sinks.store import RunCount
 
-__all__ = ["RunResult", "check_run_id"]
-
-_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def check_run_id(run_id: str) -> str:
-    """Return a run id that is safe as a name of a folder.
-
-    Raises
-    ------
-    ConfigError
-        It is not: letters, digits, `.`, `_` and `-`, at most 100, the first a letter or digit.
-
-    Examples
-    --------
-    >>> check_run_id("2024-08-08_btc")
-    '2024-08-08_btc'
-    """
-    if not _RUN_ID.fullmatch(run_id):
-        raise ConfigError(f"expected a run id of letters, digits, `.`, `_` and `-`, at most 100, was {run_id!r}")
-    return run_id
+__all__ = ["RunResult"]
 
 
 @dataclass(frozen=True, slots=True)

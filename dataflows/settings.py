@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -13,18 +15,30 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
+from dataflows.sources.kafka_config import KafkaConfig
+from dataflows.telemetry import TelemetryConfig
 from operators.shard_config import ShardConfig
 from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError, InputError
+from schemas.features import content_hash
 from schemas.time import duration_ns, format_duration, parse_duration
 
 __all__ = ["Settings", "load_settings", "settings_schema"]
+
+
+_TOPIC_NAME: Final = r"^[a-zA-Z0-9._-]*$"
 
 
 class SinkConfig(ComponentConfig):
     """How rows are written."""
 
     batch_rows: int = Field(100_000, ge=1, le=1_000_000, description="rows of a table that are written at once")
+    max_age: Duration = Field(
+        parse_duration("1s"),
+        ge=timedelta(milliseconds=10),
+        le=timedelta(minutes=10),
+        description="how long rows of a live run wait for more; a replay waits for the next snapshot",
+    )
 
 
 class RecoveryConfig(ComponentConfig):
@@ -35,6 +49,33 @@ class RecoveryConfig(ComponentConfig):
         ge=timedelta(milliseconds=1),
         le=timedelta(hours=1),
         description="time between snapshots; what came after the last one is computed again",
+    )
+    partitions: int = Field(
+        1, ge=1, le=256, description="files that snapshots are spread over; fixed when a run begins"
+    )
+    drain: Duration = Field(
+        parse_duration("30s"),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="how long a live run may take to stop; then it ends with exit code 10",
+    )
+
+
+class OutputsConfig(ComponentConfig):
+    """What a live run publishes to Kafka."""
+
+    signals: str = Field("", max_length=249, pattern=_TOPIC_NAME, description="topic of signals; none where empty")
+    dead_letters: str = Field(
+        "", max_length=249, pattern=_TOPIC_NAME, description="topic of dead letters; none where empty"
+    )
+    max_dead_letters: int = Field(
+        100_000, ge=1, le=10**9, description="dead letters within `dead_letter_window` above which a live run stops"
+    )
+    dead_letter_window: Duration = Field(
+        parse_duration("1m"),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=1),
+        description="time over which `max_dead_letters` are counted",
     )
 
 
@@ -51,10 +92,22 @@ class Settings(ComponentConfig):
     compute: ShardConfig = Field(default_factory=ShardConfig)
     sink: SinkConfig = Field(default_factory=SinkConfig)
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig)
+    kafka: KafkaConfig | None = Field(None, description="the brokers and input topics")
+    outputs: OutputsConfig = Field(default_factory=OutputsConfig)
+    telemetry: TelemetryConfig = Field(
+        default_factory=TelemetryConfig, description="where metrics, traces and logs go"
+    )
+
+    def result_hash(self) -> str:
+        """Return the content hash of what decides the rows, given the input."""
+        content = self.content()
+        return content_hash({"shards": content["shards"], "compute": content["compute"]})
 
 
 def load_settings(path: Path | None) -> Settings:
     """Read a configuration file; None gives the defaults.
+
+    A text that is `${NAME}` stands for the environment variable of that name.
 
     Raises
     ------
@@ -72,7 +125,24 @@ def load_settings(path: Path | None) -> Settings:
         raise InputError(f"expected a configuration file at `{path}`, found {reason}; correct the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected TOML in `{path}`, found {error}") from error
-    return parse_settings(content, str(path))
+    return parse_settings(_expanded(content, str(path)), str(path))
+
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expanded(value: Any, origin: str) -> Any:
+    """Return the content with every text that is `${NAME}` replaced with the environment variable."""
+    if isinstance(value, dict):
+        return {key: _expanded(inner, origin) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expanded(inner, origin) for inner in value]
+    match = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    if match[1] not in os.environ:
+        raise ConfigError(f"in `{origin}`: expected the environment variable {match[1]}, found none; set it")
+    return os.environ[match[1]]
 
 
 def parse_settings(content: dict[str, Any], origin: str) -> Settings:

@@ -9,7 +9,10 @@ sources were cut into batches only decides how the same sequence of records is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import bytewax.operators as op
@@ -19,13 +22,19 @@ from bytewax.dataflow import operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from operators.arrival import Arrival, Frame
+from operators.measures import measure_snapshot
 from schemas.batches import concat_batches, integers, take, times
 from schemas.errors import InvariantError, VersionError
+from schemas.failure import noted
+from schemas.metrics import ALIGN_HELD, EPOCH_DURATION, FRAME_RECORDS
 from schemas.records import archive_schema
+from schemas.telemetry import MAX_LINKS, add, distinct, is_measuring, is_sampled, is_tracing, record, stage
 
 __all__ = ["AlignState", "align"]
 
 _VERSION = 1
+_Held = tuple[pa.RecordBatch, str]
+"""Records that are held back, and the trace context that they came with."""
 
 
 class AlignState:
@@ -46,13 +55,19 @@ class AlignState:
     >>> frame = state.update([Arrival("news", "news", clock=7, batch=None)])
     >>> frame.frontier, frame.batches["trades"].num_rows
     (7, 1)
+
+    Attributes
+    ----------
+    origins
+        Trace contexts of some of the arrivals whose records are in the last frame.
     """
 
     def __init__(self, sources: Iterable[str]) -> None:
         self._clocks = dict.fromkeys(sorted(sources), -(2**63))
-        self._buffers: dict[str, list[pa.RecordBatch]] = {}
+        self._buffers: dict[str, list[_Held]] = {}
         self._frontier = -(2**63)
         self._unsorted: set[str] = set()
+        self.origins: list[str] = []
 
     def update(self, arrivals: Iterable[Arrival]) -> Frame | None:
         """Take what sources delivered; return the frame that became complete, or None if no clock let one.
@@ -68,6 +83,7 @@ class AlignState:
         if frontier <= self._frontier:
             return None
         self._frontier = frontier
+        self.origins = []
         batches = {}
         for topic in sorted(self._buffers):
             ready = self._take_below(topic, frontier)
@@ -87,20 +103,22 @@ class AlignState:
             buffer = self._buffers.setdefault(arrival.topic, [])
             if buffer and arrival.source != arrival.topic:
                 self._unsorted.add(arrival.topic)
-            buffer.append(arrival.batch)
+            buffer.append((arrival.batch, arrival.trace))
 
     def _take_below(self, topic: str, frontier: int) -> pa.RecordBatch | None:
         ready: list[pa.RecordBatch] = []
-        rest: list[pa.RecordBatch] = []
-        for batch in self._buffers[topic]:
+        rest: list[_Held] = []
+        for batch, trace in self._buffers[topic]:
             cut = int(np.searchsorted(times(batch, "ts_recv"), frontier, side="left"))
             if cut:
                 ready.append(batch.slice(0, cut))
+                self.origins.append(trace)
             if cut < batch.num_rows:
-                rest.append(batch.slice(cut))
+                rest.append((batch.slice(cut), trace))
         self._buffers[topic] = rest
         if not ready:
             return None
+        self.origins = distinct(self.origins, MAX_LINKS + 1)
         return self._ordered(topic, ready)
 
     def _ordered(self, topic: str, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -110,7 +128,12 @@ class AlignState:
     @property
     def buffered_rows(self) -> int:
         """Records held back."""
-        return sum(batch.num_rows for buffer in self._buffers.values() for batch in buffer)
+        return sum(batch.num_rows for buffer in self._buffers.values() for batch, _ in buffer)
+
+    @property
+    def held_traces(self) -> Iterator[str]:
+        """Trace contexts of the records held back, oldest first."""
+        return (trace for buffer in self._buffers.values() for _, trace in buffer)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as plain values, copied."""
@@ -120,27 +143,47 @@ class AlignState:
             "frontier": self._frontier,
             "unsorted": sorted(self._unsorted),
             "buffers": {
-                topic: _to_bytes(self._ordered(topic, buffer)) for topic, buffer in self._buffers.items() if buffer
+                topic: _to_bytes(self._ordered(topic, [batch for batch, _ in buffer]))
+                for topic, buffer in self._buffers.items()
+                if buffer
             },
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Take over a snapshot.
 
+        A partition that its topic got since is admitted at the frontier: it cannot add to frames that are gone. Its
+        source must raise what is older to its clock, which therefore begins at the frontier or later.
+
         Raises
         ------
         VersionError
-            Another version wrote it, or for other sources.
+            Another version wrote it, a source of it is gone, or one was added that is no partition of its topics.
         """
-        if snapshot["version"] != _VERSION or set(snapshot["clocks"]) != set(self._clocks):
+        clocks = snapshot["clocks"]
+        topics = {_topic_of(source) for source in clocks}
+        if snapshot["version"] != _VERSION or any(_topic_of(source) not in topics for source in self._clocks):
             raise VersionError(
                 f"expected an alignment snapshot of version {_VERSION} for sources {list(self._clocks)}, found version "
-                f"{snapshot['version']} for {list(snapshot['clocks'])}; start a new run"
+                f"{snapshot['version']} for {list(clocks)}; start a new run"
             )
-        self._clocks = dict(snapshot["clocks"])
+        gone = sorted(set(clocks) - set(self._clocks))
+        if gone:
+            raise VersionError(
+                f"expected the sources of the alignment snapshot, found no {', '.join(gone)}; what they delivered is "
+                "part of the state: give the run its sources again, or start a new run"
+            )
+        self._clocks = {source: clocks.get(source, snapshot["frontier"]) for source in self._clocks}
         self._frontier = snapshot["frontier"]
         self._unsorted = set(snapshot["unsorted"])
-        self._buffers = {topic: _from_bytes(data) for topic, data in snapshot["buffers"].items()}
+        self._buffers = {
+            topic: [(batch, "") for batch in _from_bytes(data)] for topic, data in snapshot["buffers"].items()
+        }
+
+
+def _topic_of(source: str) -> str:
+    """Return the topic of a source: what stands before the number of a partition."""
+    return source.rpartition("/")[0] or source
 
 
 def _in_arrival_order(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -169,13 +212,47 @@ class _AlignLogic(StatefulBatchLogic[Arrival, Frame, dict[str, Any]]):
         self._state = AlignState(sources)
         if resume is not None:
             self._state.restore(resume)
+        self._held = 0
+        self._epoch = time.perf_counter()
 
+    @noted
     def on_batch(self, values: list[Arrival]) -> tuple[Iterable[Frame], bool]:
-        frame = self._state.update(values)
-        return ([] if frame is None else [frame]), StatefulBatchLogic.RETAIN
+        with stage("align", parent=self._parent(values)) as span:
+            frame = self._state.update(values)
+            if frame is None or not frame.batches:
+                span.discard()
+            else:
+                span.link(self._state.origins)
+        if is_measuring():
+            self._measure(frame)
+        if frame is None:
+            return [], StatefulBatchLogic.RETAIN
+        return [replace(frame, trace=span.trace) if span.trace else frame], StatefulBatchLogic.RETAIN
 
+    def _parent(self, values: list[Arrival]) -> str:
+        """Return the context of the last arrival, else of the first held back; traces that are kept come first."""
+        if not is_tracing():
+            return ""
+        arrived = [arrival.trace for arrival in reversed(values)]
+        known = chain(arrived, self._state.held_traces)
+        return next(filter(is_sampled, known), next(filter(None, arrived), ""))
+
+    def _measure(self, frame: Frame | None) -> None:
+        held = self._state.buffered_rows
+        add(ALIGN_HELD, held - self._held)
+        self._held = held
+        if frame is not None and frame.batches:
+            record(FRAME_RECORDS, sum(batch.num_rows for batch in frame.batches.values()))
+
+    @noted
     def snapshot(self) -> dict[str, Any]:
-        return self._state.snapshot()
+        began = time.perf_counter()
+        state = self._state.snapshot()
+        if is_measuring():
+            record(EPOCH_DURATION, began - self._epoch)
+            measure_snapshot("align", state, time.perf_counter() - began)
+        self._epoch = began
+        return state
 
 
 @operator
@@ -191,4 +268,4 @@ def align(step_id: str, up: KeyedStream[Arrival], *, sources: tuple[str, ...]) -
     sources
         Names of all sources.
     """
-    return op.stateful_batch("state", up, lambda resume: _AlignLogic(sources, resume))
+    return op.stateful_batch("state", up, noted(lambda resume: _AlignLogic(sources, resume)))

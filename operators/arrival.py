@@ -28,6 +28,8 @@ class Arrival:
         The records in arrival order with the archive schema of the topic, or None.
     order_violations
         Records whose `ts_recv` was raised, because their source went back in time.
+    trace
+        Trace context, as `traceparent` has it; empty where there is none. No part of any state.
     """
 
     source: str
@@ -35,6 +37,7 @@ class Arrival:
     clock: int
     batch: pa.RecordBatch | None
     order_violations: int = 0
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,29 @@ class Frame:
         Every record with `ts_recv` below it is in this frame or was in one before, ns.
     batches
         Topic to its records in arrival order; a topic without records is absent.
+    trace
+        Trace context of the arrival that completed it, through its alignment.
     """
 
     frontier: int
     batches: dict[str, pa.RecordBatch]
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows for one output table, without `run_id`."""
+    """Rows for one output table, without `run_id`.
+
+    Parameters
+    ----------
+    table
+        Name of the table.
+    batch
+        The rows.
+    trace
+        Context of the trace that computed them.
+    """
 
     table: str
     batch: pa.RecordBatch
+    trace: str = ""

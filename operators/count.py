@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 import bytewax.operators as op
 import pyarrow as pa
@@ -11,9 +13,24 @@ from bytewax.dataflow import operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from operators.arrival import Counts, Rows
+from schemas.enums import CountKind
+from schemas.failure import noted
+from schemas.metrics import ORDER_VIOLATIONS, RECORDS_DEAD_LETTERED, RECORDS_DECODED, RECORDS_LATE, RECORDS_READ
 from schemas.tables import RUN_COUNTS
+from schemas.telemetry import add, is_measuring
 
-__all__ = ["CountState", "count", "count_rows"]
+__all__ = ["METRICS", "CountState", "count", "count_rows"]
+
+_INTERVAL_S: Final = 5.0
+"""Time between two rows of a counter that grows."""
+METRICS: Final = {
+    CountKind.READ.value: RECORDS_READ,
+    CountKind.DECODED.value: RECORDS_DECODED,
+    CountKind.DEAD_LETTERED.value: RECORDS_DEAD_LETTERED,
+    CountKind.LATE.value: RECORDS_LATE,
+    CountKind.ORDER_VIOLATION.value: ORDER_VIOLATIONS,
+}
+"""The metric of each kind of counter; rows written are measured where they are written."""
 
 
 class CountState:
@@ -51,7 +68,7 @@ class CountState:
 
 def count_rows(totals: Counts) -> pa.RecordBatch:
     """Return totals as rows of `run_counts`, without `run_id`."""
-    names = [name for name in RUN_COUNTS.names if name != "run_id"]
+    names = [field.name for field in RUN_COUNTS.computed]
     columns: list[list[str] | list[int]] = [[key[position] for key in totals] for position in range(3)]
     columns.append(list(totals.values()))
     fields = [RUN_COUNTS.arrow.field(name) for name in names]
@@ -64,16 +81,31 @@ def count_rows(totals: Counts) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
+def _measure(increments: Counts) -> None:
+    """Emit increments as metrics. After a crash these count again what is computed again; the totals do not."""
+    if is_measuring():
+        for (kind, subject, reason), number in increments.items():
+            metric = METRICS[kind]
+            add(metric, number, *(subject, reason)[: len(metric.attributes)])
+
+
 class _CountLogic(StatefulBatchLogic[Counts, Rows, list[tuple[str, str, str, int]]]):
     def __init__(self, resume: list[tuple[str, str, str, int]] | None) -> None:
         self._state = CountState()
         if resume is not None:
             self._state.restore(resume)
+        self._due = time.monotonic() + _INTERVAL_S
 
+    @noted
     def on_batch(self, values: list[Counts]) -> tuple[Iterable[Rows], bool]:
         for increments in values:
             self._state.update(increments)
-        return [], StatefulBatchLogic.RETAIN
+            _measure(increments)
+        # when totals are given changes nothing: they only grow, and the larger of two stays
+        if (now := time.monotonic()) < self._due:
+            return [], StatefulBatchLogic.RETAIN
+        self._due = now + _INTERVAL_S
+        return self.on_eof()
 
     def on_eof(self) -> tuple[Iterable[Rows], bool]:
         return [Rows(RUN_COUNTS.name, count_rows(self._state.totals))], StatefulBatchLogic.RETAIN
@@ -84,7 +116,9 @@ class _CountLogic(StatefulBatchLogic[Counts, Rows, list[tuple[str, str, str, int
 
 @operator
 def count(step_id: str, up: KeyedStream[Counts]) -> KeyedStream[Rows]:
-    """Add up increments and give the totals as rows of `run_counts` when the input ends or the run stops.
+    """Add up increments and give the totals as rows of `run_counts`: every few seconds, and when the input ends.
+
+    Totals only grow, and of two rows of one counter the larger stays, so when they are given does not matter.
 
     Parameters
     ----------

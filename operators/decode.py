@@ -226,7 +226,7 @@ def _readable_instruments(part: pa.RecordBatch) -> list[str | None]:
 
 
 def _without_run(table: Schema, columns: dict[str, Any]) -> pa.RecordBatch:
-    fields = [field for field in table.fields if field.name != "run_id"]
+    fields = table.computed
     arrays = [_arrow(columns[field.name], field.arrow.type) for field in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([field.arrow for field in fields]))
 

@@ -16,6 +16,7 @@ from bytewax.operators import KeyedStream
 
 from operators.arrival import Arrival
 from schemas.batches import symbols, take
+from schemas.failure import noted
 
 __all__ = ["Router", "route"]
 
@@ -45,6 +46,7 @@ class Router:
         """Return the shard of an instrument."""
         return crc32(instrument_id.encode()) % self._shards
 
+    @noted
     def split(self, arrival: Arrival) -> list[tuple[str, Arrival]]:
         """Return what each shard gets of an arrival, rows in their order."""
         batch = arrival.batch
@@ -63,7 +65,9 @@ class Router:
 
     @staticmethod
     def _part(arrival: Arrival, rows: pa.RecordBatch) -> Arrival:
-        return Arrival(arrival.source, arrival.topic, arrival.clock, rows if rows.num_rows else None)
+        return Arrival(
+            arrival.source, arrival.topic, arrival.clock, rows if rows.num_rows else None, trace=arrival.trace
+        )
 
 
 @operator

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import bytewax.operators as op
@@ -16,13 +18,17 @@ from operators.book_features import NAMES
 from operators.columns import CodeArray
 from operators.directory import REFUSED, Directory
 from operators.feature_engine import FeatureEngine, FeatureFrame, feature_set
+from operators.measures import measure_snapshot
 from operators.refusals import Refusals
 from operators.shard_config import ShardConfig
 from operators.signal_engine import SignalEngine
 from schemas.batches import times
 from schemas.enums import DeadLetterReason
 from schemas.errors import VersionError
+from schemas.failure import noted
+from schemas.metrics import STATE_INSTRUMENTS
 from schemas.tables import BARS, FEATURES, SIGNALS
+from schemas.telemetry import add, is_measuring, stage
 from schemas.time import duration_ns
 
 __all__ = ["ShardOutput", "ShardState", "compute"]
@@ -120,6 +126,11 @@ class ShardState:
         names = [self._directory.names[index] for index in used.tolist()]
         return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(names))
 
+    @property
+    def instruments(self) -> int:
+        """Instruments that there is state for."""
+        return len(self._directory)
+
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain values: text, numbers, bytes, lists and maps."""
         rows = len(self._directory)
@@ -176,12 +187,33 @@ class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
         self._state = ShardState(config)
         if resume is not None:
             self._state.restore(resume)
+        self._instruments = 0
 
+    @noted
     def on_batch(self, values: list[Frame]) -> tuple[Iterable[ShardOutput], bool]:
-        return [output for frame in values for output in self._state.update(frame)], StatefulBatchLogic.RETAIN
+        outputs = [output for frame in values for output in self._compute(frame)]
+        if is_measuring():
+            add(STATE_INSTRUMENTS, self._state.instruments - self._instruments)
+            self._instruments = self._state.instruments
+        return outputs, StatefulBatchLogic.RETAIN
 
+    def _compute(self, frame: Frame) -> list[ShardOutput]:
+        # a clock alone can close bars: what then is computed begins a trace of its own
+        with stage("compute", parent=frame.trace, root=True) as span:
+            outputs = self._state.update(frame)
+            if not outputs and not frame.batches:
+                span.discard()
+        if not span.trace:
+            return outputs
+        return [replace(output, trace=span.trace) if isinstance(output, Rows) else output for output in outputs]
+
+    @noted
     def snapshot(self) -> dict[str, Any]:
-        return self._state.snapshot()
+        began = time.perf_counter()
+        state = self._state.snapshot()
+        if is_measuring():
+            measure_snapshot("compute", state, time.perf_counter() - began)
+        return state
 
 
 @operator
@@ -197,4 +229,4 @@ def compute(step_id: str, up: KeyedStream[Frame], *, config: ShardConfig) -> Key
     config
         What to compute.
     """
-    return op.stateful_batch("state", up, lambda resume: _ShardLogic(config, resume))
+    return op.stateful_batch("state", up, noted(lambda resume: _ShardLogic(config, resume)))

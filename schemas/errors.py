@@ -10,6 +10,7 @@ from enum import IntEnum
 __all__ = [
     "ConfigError",
     "DataError",
+    "DeadLetterFloodError",
     "ExitCode",
     "InputError",
     "InvariantError",
@@ -41,6 +42,10 @@ class ExitCode(IntEnum):
     """the database refused or could not be reached"""
     FINDINGS = 8
     """the command worked and found faults: `doctor`, quarantined rows with `--strict`"""
+    FLOOD = 9
+    """too many dead letters: the run stopped before more were drained"""
+    DEADLINE = 10
+    """stopping took longer than allowed; the run goes on from its last snapshot"""
     INTERRUPTED = 130
     """stopped by a signal; the run can be resumed"""
 
@@ -78,6 +83,12 @@ class DataError(SignalboxError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class DeadLetterFloodError(SignalboxError):
+    """So many records were refused that more likely we are wrong than they: stop before more are drained."""
+
+    exit_code = ExitCode.FLOOD
 
 
 class TransientError(SignalboxError):

@@ -90,6 +90,9 @@ class Field:
         The value must be finite and above zero.
     non_negative
         The value must be finite and not below zero.
+    provenance
+        It tells how the row came about in this process, not what the row says: two runs may differ in it. It is text,
+        empty where it is not known, and neither part of a key nor of a digest.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class Field:
     enum: type[IntEnum] | None = None
     positive: bool = False
     non_negative: bool = False
+    provenance: bool = False
 
     def __post_init__(self) -> None:
         if (self.kind == "enum") != (self.enum is not None):
@@ -114,6 +118,8 @@ class Field:
             raise ValueError(f"field `{self.name}`: expected a list that is not nullable; ClickHouse knows none")
         if (self.positive or self.non_negative) and self.kind not in _NUMBERS:
             raise ValueError(f"field `{self.name}`: expected a number where a sign is asked for, was `{self.kind}`")
+        if self.provenance and (self.kind != "text" or self.nullable):
+            raise ValueError(f"field `{self.name}`: expected provenance as text that is not nullable")
 
     @property
     def arrow(self) -> pa.Field:
@@ -176,11 +182,23 @@ class Schema:
             raise ValueError(f"schema `{self.name}`: expected distinct field names, was {names}")
         if not set(self.key) <= set(names):
             raise ValueError(f"schema `{self.name}`: expected a key among {names}, was {self.key}")
+        if set(self.key) & {field.name for field in self.provenance}:
+            raise ValueError(f"schema `{self.name}`: expected a key without provenance, was {self.key}")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(field.name for field in self.fields)
+
+    @property
+    def provenance(self) -> tuple[Field, ...]:
+        """Fields that tell how a row came about; writers add them."""
+        return tuple(field for field in self.fields if field.provenance)
+
+    @cached_property
+    def computed(self) -> tuple[Field, ...]:
+        """Fields that are computed from the input: all but the run and the provenance."""
+        return tuple(field for field in self.fields if field.name != "run_id" and not field.provenance)
 
     @cached_property
     def arrow(self) -> pa.Schema:

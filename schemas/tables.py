@@ -11,6 +11,7 @@ _RUN = Field("run_id", "symbol", "run that wrote the row")
 _INSTRUMENT = Field("instrument_id", "symbol", "instrument, as the venue names it")
 _INTERVAL = Field("interval_ns", "int", "length of the bar, ns")
 _TS = Field("ts", "time", "decision time: everything in the row was known by then, UTC ns")
+_TRACE = Field("trace_id", "text", "trace that computed the row, hexadecimal; empty without tracing", provenance=True)
 _LOG = (
     Field("topic", "symbol", "topic of the record"),
     Field("partition", "int32", "partition of the record"),
@@ -70,6 +71,7 @@ SIGNALS = Schema(
         Field("reason", "text", "why, in a sentence"),
         Field("inputs", "map", "what the decision saw: features, and what the strategy derived from them, by name"),
         Field("thresholds", "map", "parameters that the inputs were compared with, durations in seconds, by parameter"),
+        _TRACE,
     ),
     key=("run_id", "strategy", "instrument_id", "ts", "signal_id"),
 )
@@ -84,6 +86,7 @@ DEAD_LETTERS = Schema(
         Field("reason", "symbol", "a `DeadLetterReason`"),
         Field("detail", "text", "what was expected and what was found"),
         Field("payload", "bytes", "the record's bytes, untouched"),
+        _TRACE,
     ),
     key=("run_id", "topic", "partition", "offset"),
 )

@@ -100,6 +100,7 @@ def generated(*, migrations: bool) -> dict[Path, str]:
         "configuration": reference_pages.configuration,
         "features": reference_pages.features,
         "strategies": reference_pages.strategies,
+        "metrics": reference_pages.metrics,
     }
     files = {REPOSITORY / "docs" / f"{name}.md": page() for name, page in pages.items()}
     if migrations:

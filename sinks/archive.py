@@ -1,8 +1,11 @@
 """The archive: Parquet per topic and day, with the columns of the topic and its transport.
 
 `ROOT/archive.json` says which version wrote it and gives each source (an imported file, a partition
-of a topic) its partition number. `ROOT/TOPIC/YYYY-MM-DD/PARTITION.parquet` holds the records of one
-partition that were received on one UTC day, in arrival order. A file appears whole or not at all.
+of a topic) its partition number. `ROOT/TOPIC/YYYY-MM-DD/NUMBER.parquet` holds records that were received
+on one UTC day, in arrival order. A file appears whole or not at all.
+
+In an archive of imported files the number is that of a partition, and the file has its records. In a
+recording (see `sinks.recording`) it counts the rolls, and a file has the records of all partitions.
 """
 
 from __future__ import annotations
@@ -13,27 +16,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.batches import times
 from schemas.errors import InputError, VersionError
 from schemas.records import TOPICS, archive_schema
+from sinks.day_files import ROW_GROUP_ROWS, DayFiles, sync_folder
 
-__all__ = ["ARCHIVE_VERSION", "Archive", "ArchiveWriter"]
+__all__ = ["ARCHIVE_VERSION", "RECORDER_LOCK", "ROW_GROUP_ROWS", "Archive", "ArchiveWriter"]
 
 ARCHIVE_VERSION: Final = 1
 _MANIFEST: Final = "archive.json"
-_DAY_NS: Final = 86_400 * 10**9
-ROW_GROUP_ROWS: Final = 131_072
-"""Rows of a row group: large enough that a group costs less to open than to decode, small enough
-that a replay of several topics holds only megabytes of each."""
+_UNFINISHED: Final = f".{_MANIFEST}.tmp"
+_LOCK: Final = ".lock"
+RECORDER_LOCK: Final = ".recorder.lock"
+"""File in the archive's folder that its one recorder holds locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Archive:
         root.mkdir(parents=True, exist_ok=True)
         if (root / _MANIFEST).exists():
             return cls.open(root)
-        if any(root.iterdir()):
+        if any(path.name not in (RECORDER_LOCK, _UNFINISHED) for path in root.iterdir()):
             raise InputError(
                 f"expected an empty folder or an archive at `{root}`, found other files; name another folder"
             )
@@ -108,14 +110,18 @@ class Archive:
         return manifest
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        temporary = self.root / f".{_MANIFEST}.tmp"
-        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        temporary = self.root / _UNFINISHED
+        with temporary.open("w") as file:
+            file.write(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.root / _MANIFEST)
+        sync_folder(self.root)
 
     @contextmanager
-    def _locked(self) -> Iterator[dict[str, Any]]:
-        """Yield the manifest under an exclusive lock and store what became of it."""
-        with (self.root / ".lock").open("w") as lock:
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Yield the manifest under an exclusive lock and store what became of it, whole or not at all."""
+        with (self.root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             manifest = self.manifest()
             yield manifest
@@ -127,7 +133,11 @@ class Archive:
         return found
 
     def _claim(self, topic: str, source: str) -> int:
-        with self._locked() as manifest:
+        with self.changing() as manifest:
+            if "recording" in manifest:
+                raise InputError(
+                    f"expected an archive for files at `{self.root}`, found a recording of topics; name another folder"
+                )
             key = f"{topic}/{source}"
             taken = [entry["partition"] for name, entry in manifest["sources"].items() if name.startswith(f"{topic}/")]
             known = manifest["sources"].get(key)
@@ -136,24 +146,37 @@ class Archive:
         return int(partition)
 
     def _complete(self, topic: str, source: str, rows: int, note: dict[str, Any]) -> None:
-        with self._locked() as manifest:
+        with self.changing() as manifest:
             entry = manifest["sources"][f"{topic}/{source}"]
             entry.update(complete=True, rows=rows, **({"note": note} if note else {}))
 
+    def contents(self) -> dict[str, tuple[Path, ...]]:
+        """Return the files of every topic that has a record, in the order that breaks ties, all as of one moment."""
+        manifest = self.manifest()
+        found = {name: self._files(name, manifest) for name in TOPICS}
+        return {name: files for name, files in found.items() if files}
+
     def topics(self) -> tuple[str, ...]:
         """Return the topics that have a record, in the order that breaks ties."""
-        return tuple(name for name in TOPICS if self.files(name))
+        return tuple(self.contents())
 
     def files(self, topic: str) -> tuple[Path, ...]:
-        """Return the topic's files by day and partition; those of a source that is not complete are left out."""
+        """Return the topic's files by day and number; those of a source that is not complete are left out.
+
+        Of a recording those are left out that are not committed yet.
+        """
+        return self._files(topic, self.manifest())
+
+    def _files(self, topic: str, manifest: dict[str, Any]) -> tuple[Path, ...]:
+        found = sorted((self.root / topic).glob("*/*.parquet"))
+        if "recording" in manifest:
+            return tuple(path for path in found if int(path.stem) < manifest["recording"]["roll"])
         incomplete = {
             entry["partition"]
-            for name, entry in self.manifest()["sources"].items()
+            for name, entry in manifest["sources"].items()
             if name.startswith(f"{topic}/") and not entry["complete"]
         }
-        return tuple(
-            path for path in sorted((self.root / topic).glob("*/*.parquet")) if int(path.stem) not in incomplete
-        )
+        return tuple(path for path in found if int(path.stem) not in incomplete)
 
 
 class ArchiveWriter:
@@ -189,10 +212,7 @@ class ArchiveWriter:
         self._note = dict(note or {})
         self._schema = archive_schema(topic)
         self._partition = archive._claim(topic, source)
-        self._day: int | None = None
-        self._pending: list[pa.RecordBatch] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._written: list[Path] = []
+        self._files = DayFiles(archive.root / topic, self._partition, self._schema)
         self._last_recv = -(2**63)
         self.rows = 0
         self.order_violations = 0
@@ -233,61 +253,18 @@ class ArchiveWriter:
             "offset": pa.array(offsets),
         }
         columns = [replaced.get(name, batch.column(name)) for name in self._schema.names]
-        stamped = pa.RecordBatch.from_arrays(columns, schema=self._schema)
-        days = recv // _DAY_NS
-        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), batch.num_rows]
-        for start, stop in pairwise(cuts):
-            self._append_day(int(days[start]), stamped.slice(start, stop - start))
-
-    def _append_day(self, day: int, batch: pa.RecordBatch) -> None:
-        if day != self._day:
-            self._finish_day()
-            self._day = day
-        self._pending.append(batch)
-        if sum(part.num_rows for part in self._pending) >= ROW_GROUP_ROWS:
-            self._flush(day)
-
-    def _flush(self, day: int) -> None:
-        if not self._pending:
-            return
-        if self._writer is None:
-            folder = self._archive.root / self._topic / str(np.datetime64(day, "D"))
-            folder.mkdir(parents=True, exist_ok=True)
-            self._written.append(folder / f".{self._partition:05d}.tmp")
-            dictionaries = [field.name for field in self._schema if pa.types.is_dictionary(field.type)]
-            self._writer = pq.ParquetWriter(
-                self._written[-1],
-                self._schema,
-                compression="lz4",
-                use_dictionary=dictionaries,
-                write_page_checksum=True,  # damage on disk is an error, never other numbers
-            )
-        table = pa.Table.from_batches(self._pending).unify_dictionaries()
-        self._pending = []
-        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-
-    def _finish_day(self) -> None:
-        """Close the file of the day: receipt never goes back, so no record of it will follow."""
-        if self._day is not None:
-            self._flush(self._day)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._files.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
         """Publish every file and mark the source complete."""
-        self._finish_day()
+        self._files.finish()
         self._remove_published()
-        for temporary in self._written:
-            os.replace(temporary, temporary.with_name(f"{self._partition:05d}.parquet"))
+        self._files.publish()
         self._archive._complete(self._topic, self._source, self.rows, self._note)
 
     def abort(self) -> None:
         """Remove what was written; a version published before stays hidden until the source is written again."""
-        if self._writer is not None:
-            self._writer.close()
-        for temporary in self._written:
-            temporary.unlink(missing_ok=True)
+        self._files.discard()
 
     def _remove_published(self) -> None:
         for old in (self._archive.root / self._topic).glob(f"*/{self._partition:05d}.parquet"):

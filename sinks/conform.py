@@ -24,7 +24,7 @@ def conform(schema: Schema, rows: pa.Table | pa.RecordBatch, run_id: str | None 
     """Return rows as the table stores them.
 
     A NaN in a column that allows null becomes null; a NaN elsewhere stays. Rows of `features` may have
-    any more float columns, one for each feature.
+    any more float columns, one for each feature. Provenance that is absent or null is stored as empty text.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ def conform(schema: Schema, rows: pa.Table | pa.RecordBatch, run_id: str | None 
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     if run_id is not None and "run_id" not in table.schema.names:
         table = table.append_column("run_id", _constant(run_id, table.num_rows))
+    table = _with_provenance(schema, table)
     extra = feature_names(table) if schema.name == FEATURES.name else ()
     _check_names(schema, table, extra)
     columns = [_column(schema, field, table) for field in schema.fields]
@@ -54,6 +55,17 @@ def conform(schema: Schema, rows: pa.Table | pa.RecordBatch, run_id: str | None 
 
 def _constant(text: str, n_rows: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows, dtype=np.int32)), pa.array([text]))
+
+
+def _with_provenance(schema: Schema, table: pa.Table) -> pa.Table:
+    for field in schema.provenance:
+        position = table.schema.get_field_index(field.name)
+        if position < 0:
+            empty = pa.repeat(pa.scalar("", field.arrow.type), table.num_rows)
+            table = table.append_column(field.arrow, empty)
+        elif table.column(position).null_count:
+            table = table.set_column(position, field.arrow, pc.fill_null(table.column(position), ""))
+    return table
 
 
 def _check_names(schema: Schema, table: pa.Table, extra: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from schemas.enums import Missing
 from schemas.errors import ConfigError
-from schemas.fields import Schema
+from schemas.fields import Field, Schema
 from schemas.tables import FEATURES, TABLES
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "feature_view_sql",
     "feature_views_sql",
     "generated_migrations",
+    "provenance_sql",
     "storage_name",
 ]
 
@@ -40,17 +41,22 @@ def storage_name(table: str) -> str:
 
 
 def create_table_sql(schema: Schema) -> str:
-    """Return the statement that creates the storage table of a schema."""
-    columns = ",\n".join(
-        f"    `{field.name}` {field.clickhouse}{' ' + field.codec if field.codec else ''} COMMENT {_quoted(field.doc)}"
-        for field in schema.fields
-    )
+    """Return the statement that creates the storage table of a schema, without provenance; see `provenance_sql`."""
+    columns = ",\n".join(f"    {_column_sql(field)}" for field in schema.fields if not field.provenance)
     version = _VERSION_COLUMNS.get(schema.name, "")
     key = ", ".join(f"`{name}`" for name in schema.key)
     return (
         f"CREATE TABLE IF NOT EXISTS {storage_name(schema.name)}\n(\n{columns}\n)\n"
         f"ENGINE = ReplacingMergeTree({version})\nORDER BY ({key})\nCOMMENT {_quoted(schema.doc)}"
     )
+
+
+def provenance_sql(schema: Schema) -> tuple[str, ...]:
+    """Return the statements that add the columns of provenance to a table and show them in its view."""
+    if not schema.provenance:
+        return ()
+    columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {_column_sql(field)}" for field in schema.provenance)
+    return f"ALTER TABLE {storage_name(schema.name)} {columns}", create_view_sql(schema)
 
 
 def create_view_sql(schema: Schema) -> str:
@@ -83,9 +89,11 @@ def generated_migrations() -> dict[str, str]:
     """Return the text of the migrations that follow from the schemas, by file name."""
     tables = [create_table_sql(schema) for schema in TABLES.values()]
     views = [create_view_sql(schema) for schema in TABLES.values()] + [feature_view_sql(()), _coverage_sql()]
+    provenance = [statement for schema in TABLES.values() for statement in provenance_sql(schema)]
     return {
         "0001_tables.sql": "-- Storage tables, derived from schemas/tables.py\n\n" + _script(tables),
         "0002_views.sql": "-- One row for each natural key, derived from schemas/tables.py\n\n" + _script(views),
+        "0004_provenance.sql": "-- How a row came about, derived from schemas/tables.py\n\n" + _script(provenance),
     }
 
 
@@ -129,6 +137,11 @@ def check_feature_names(names: Sequence[str]) -> None:
                 f"expected feature names of lower-case letters, digits and `_` other than "
                 f"{', '.join(FEATURES.names)}, found `{name}`; rename the feature"
             )
+
+
+def _column_sql(field: Field) -> str:
+    codec = f" {field.codec}" if field.codec else ""
+    return f"`{field.name}` {field.clickhouse}{codec} COMMENT {_quoted(field.doc)}"
 
 
 def _script(statements: Sequence[str]) -> str:

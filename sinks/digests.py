@@ -4,7 +4,8 @@ Each deduplicated row is hashed without its run to 64 bits; the digest is the wr
 exclusive or of the hashes. Both ignore order, and the sum also sees what occurs an even number of
 times. Equal rows give equal digests in every process, however they were cut, written or merged.
 A missing value is hashed as a NaN, which is never stored where null is allowed, so that it differs from
-every number. Feature columns in which a run has no value do not count, whatever else the database holds.
+every number. Feature columns in which a run has no value do not count, whatever else the database holds, nor do
+columns of provenance.
 The hash (xxh3) is quick and not cryptographic: it finds differences, not forgery.
 """
 
@@ -43,7 +44,7 @@ def table_digest(connection: Connection, schema: Schema, features: Sequence[str]
         The run.
     """
     present = sorted(_present(connection, schema, features, run_id))
-    terms = [_term(field) for field in schema.fields if field.name != "run_id"]
+    terms = [_term(field) for field in schema.computed]
     terms += [f"'{name}', ifNull(`{name}`, nan)" for name in present]
     sql = (
         f"SELECT count(), sum(h), groupBitXor(h) FROM (SELECT xxh3({', '.join(terms)}) AS h "

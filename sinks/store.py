@@ -15,7 +15,9 @@ import pyarrow as pa
 from schemas.enums import RunStatus
 from schemas.errors import StorageError
 from schemas.fields import Schema
+from schemas.metrics import SINK_RETRIES
 from schemas.tables import FEATURES, RUN_COUNTS, RUNS, TABLES
+from schemas.telemetry import add
 from sinks.clickhouse import Connection
 from sinks.conform import conform
 from sinks.ddl import check_feature_names, feature_column_sql, feature_views_sql, storage_name
@@ -146,8 +148,21 @@ class Store:
         schema = _schema(table)
         stored = conform(schema, rows, run_id)
         if stored.num_rows:
-            self.backoff.run(lambda: self.connection.insert_arrow(storage_name(table), stored))
+            self._insert(table, stored)
         return int(stored.num_rows)
+
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            self.connection.insert_arrow(storage_name(table), rows)
+
+        try:
+            self.backoff.run(attempt)
+        finally:
+            add(SINK_RETRIES, attempts - 1, table)
 
     def feature_columns(self) -> tuple[str, ...]:
         """Return the feature columns that the database has, in order."""
@@ -262,4 +277,4 @@ def _schema(table: str) -> Schema:
 
 
 def _without_run(schema: Schema) -> pa.Schema:
-    return pa.schema([field.arrow for field in schema.fields if field.name != "run_id"])
+    return pa.schema([field.arrow for field in schema.computed])

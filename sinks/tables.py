@@ -8,6 +8,7 @@ a crash has no effect.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Protocol
@@ -15,7 +16,10 @@ from typing import Protocol
 import pyarrow as pa
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from schemas.failure import noted
+from schemas.metrics import SNAPSHOT_DURATION
 from schemas.tables import TABLES
+from schemas.telemetry import record, within
 
 __all__ = ["RowBatch", "RowWriter", "TableSink"]
 
@@ -31,12 +35,16 @@ class RowBatch(Protocol):
     def batch(self) -> pa.RecordBatch:
         """The rows."""
 
+    @property
+    def trace(self) -> str:
+        """Context of the trace that computed them, empty where there is none."""
+
 
 class RowWriter(Protocol):
     """What the sink writes with: `sinks.writer.BufferedWriter`, or an in-memory one."""
 
     def write(self, table: str, rows: pa.RecordBatch) -> None:
-        """Take rows."""
+        """Take rows; the trace that computed them is current (`schemas.telemetry.current_trace`)."""
 
     def flush(self) -> None:
         """Return when all rows taken are stored."""
@@ -48,18 +56,23 @@ class _TablePartition(StatefulSinkPartition[RowBatch, None]):
         self._lock = lock
         self._dirty = False
 
+    @noted
     def write_batch(self, values: list[RowBatch]) -> None:
         with self._lock:
             for rows in values:
-                self._writer.write(rows.table, rows.batch)
+                with within(rows.trace):
+                    self._writer.write(rows.table, rows.batch)
         self._dirty = True
 
+    @noted
     def snapshot(self) -> None:
         """Store what was written: Bytewax is about to forget the input that it came from."""
         if self._dirty:
+            began = time.perf_counter()
             with self._lock:
                 self._writer.flush()
             self._dirty = False
+            record(SNAPSHOT_DURATION, time.perf_counter() - began, "sink")
 
 
 class TableSink(FixedPartitionedSink[RowBatch, None]):
@@ -84,6 +97,7 @@ class TableSink(FixedPartitionedSink[RowBatch, None]):
         """Return the position of the table."""
         return sorted(TABLES).index(item_key)
 
+    @noted
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _TablePartition:
         """Open the partition of a table."""
         with self._lock:

@@ -14,7 +14,10 @@ from typing import Final, Self
 import pyarrow as pa
 
 from schemas.errors import StorageError
+from schemas.metrics import SINK_ERRORS, SINK_QUEUE
 from schemas.tables import TABLES
+from schemas.telemetry import MAX_LINKS, add, current_trace, distinct, is_measuring, stage, trace_id
+from sinks.measures import measure_insert
 from sinks.store import Store
 
 __all__ = ["BufferedWriter"]
@@ -31,6 +34,9 @@ class _Buffer:
     batches: list[pa.Table] = field(default_factory=list)
     rows: int = 0
     since: float = 0.0
+    traces: list[str] = field(default_factory=list)
+    size: int = 0
+    """bytes, counted only for the metric"""
 
 
 class BufferedWriter:
@@ -87,7 +93,7 @@ class BufferedWriter:
         self._max_age = max_age.total_seconds()
         self._clock = clock
         self._buffers: dict[str, _Buffer] = {}
-        self._queue: queue.Queue[tuple[str, list[pa.Table]] | None] = queue.Queue(_QUEUE_INSERTS)
+        self._queue: queue.Queue[tuple[str, _Buffer] | None] = queue.Queue(_QUEUE_INSERTS)
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -110,7 +116,7 @@ class BufferedWriter:
             self.close()
 
     def write(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
-        """Take rows; insert what is due.
+        """Take rows; insert what is due. The id of the current trace is stored with rows that have room for it.
 
         Raises
         ------
@@ -124,8 +130,15 @@ class BufferedWriter:
             buffer = self._buffers.setdefault(table, _Buffer())
             if not buffer.batches:
                 buffer.since = self._clock()
-            buffer.batches.append(rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows]))
+            trace = current_trace()
+            buffer.batches.append(_traced(table, rows, trace))
             buffer.rows += rows.num_rows
+            if trace:
+                buffer.traces = distinct([*buffer.traces, trace], MAX_LINKS + 1)
+            if is_measuring():
+                size = int(rows.nbytes)
+                buffer.size += size
+                add(SINK_QUEUE, size)
         self._submit_due()
 
     def flush(self) -> None:
@@ -165,15 +178,15 @@ class BufferedWriter:
                 self._submit(table)
 
     def _submit(self, table: str) -> None:
-        batches = self._buffers.pop(table).batches
+        buffer = self._buffers.pop(table)
         if self._thread is None:
             try:
-                self._insert(table, batches)
+                self._insert(table, buffer)
             except BaseException as error:
                 self._error = error
                 raise
         else:
-            self._queue.put((table, batches))
+            self._queue.put((table, buffer))
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -186,8 +199,31 @@ class BufferedWriter:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _insert(self, table: str, batches: list[pa.Table]) -> None:
-        rows = pa.concat_tables(batches, promote_options="default")
-        stored = self._store.insert(table, rows, run_id=self._run_id)
+    def _insert(self, table: str, buffer: _Buffer) -> None:
+        rows = pa.concat_tables(buffer.batches, promote_options="default")
+        began = time.perf_counter()
+        # of one of the traces that the rows come of, and linked to the others
+        parent, *links = buffer.traces or [""]
+        facts = {"db.system.name": "clickhouse", "db.operation.name": "INSERT", "db.collection.name": table}
+        try:
+            with stage("insert", table, parent=parent, links=links, attributes=facts) as span:
+                span.set("signalbox.rows", rows.num_rows)
+                stored = self._store.insert(table, rows, run_id=self._run_id)
+        except BaseException:
+            add(SINK_ERRORS, 1, table)
+            raise
+        finally:
+            add(SINK_QUEUE, -buffer.size)
+        if is_measuring():
+            measure_insert(table, rows, time.perf_counter() - began)
         self.written[table] = self.written.get(table, 0) + stored
         self.inserts += 1
+
+
+def _traced(table: str, rows: pa.RecordBatch | pa.Table, trace: str) -> pa.Table:
+    """Return rows with the id of their trace, where they have one and the table has a column for it."""
+    whole = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    found = trace_id(trace)
+    if found and "trace_id" in TABLES[table].names:
+        return whole.append_column("trace_id", pa.repeat(pa.scalar(found), whole.num_rows))
+    return whole

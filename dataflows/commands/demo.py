@@ -12,10 +12,10 @@ from typing import Any, Final
 import typer
 
 from dataflows.commands.kernels import announce_compilation
-from dataflows.commands.replaying import recovery_folder
 from dataflows.commands.terminal import print_json, print_run, print_table, progress_bar, say
 from dataflows.replay import Replay, replay
 from dataflows.report import build_report
+from dataflows.run_names import recovery_folder
 from dataflows.runs import RunResult
 from dataflows.settings import Settings
 from dataflows.simulator import FaultConfig, SimulationReport, SimulatorConfig, simulate

@@ -18,6 +18,7 @@ from typing import Final
 
 from dataflows.commands.terminal import print_json, print_table
 from schemas.errors import ExitCode, InputError, SignalboxError
+from schemas.time import format_time
 
 __all__ = ["Check", "run_doctor"]
 
@@ -50,7 +51,9 @@ class Check:
     remedy: str = ""
 
 
-def run_doctor(*, db: str | None, archive: Path | None, config: Path | None, as_json: bool) -> None:
+def run_doctor(
+    *, db: str | None, archive: Path | None, config: Path | None, recovery: Path | None, as_json: bool
+) -> None:
     """Run every check and print the verdicts; exit with `FINDINGS` if one is not good."""
     checks = [_python(), *(_package(*names) for names in _PACKAGES.items()), _disk()]
     checks.append(_attempt("configuration", lambda: _read_configuration(config)))
@@ -58,8 +61,9 @@ def run_doctor(*, db: str | None, archive: Path | None, config: Path | None, as_
     if archive is not None:
         checks.append(_attempt("archive", lambda: _open_archive(archive)))
     checks.append(_attempt("database", lambda: _open_database(db)))
-    if db is not None and "://" not in db:
-        checks.extend(_recovery(Path(db) / "recovery"))
+    if recovery is not None or (db is not None and "://" not in db):
+        checks.extend(_recovery(recovery or Path(str(db)) / "recovery"))
+    checks.extend(_kafka(config))
     good = all(check.good for check in checks)
     if as_json:
         print_json({"good": good, "checks": [asdict(check) for check in checks]})
@@ -139,15 +143,26 @@ def _open_database(db: str | None) -> str:
         return "the embedded engine starts and takes the tables"
 
 
+def _kafka(config: Path | None) -> list[Check]:
+    try:
+        from dataflows.commands.doctor_kafka import look_at_kafka
+    except ImportError as error:
+        return [Check("brokers", good=False, found=str(error), remedy=_SET_UP)]
+    return [Check(*found) for found in look_at_kafka(config)]
+
+
 def _recovery(folder: Path) -> list[Check]:
     runs = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def look(path: Path) -> str:
-        from dataflows.recovery import check_private
+        from dataflows.recovery import check_private, read_identity
+        from dataflows.status import last_snapshot
 
         check_private(path)
         if not os.access(path, os.W_OK):
             raise InputError(f"expected a writable folder at `{path}`, found none; give it to this user")
-        return "private; the run can be resumed"
+        identity, snapshot = read_identity(path), last_snapshot(path)
+        age = "no snapshot yet" if snapshot is None else f"last snapshot at {format_time(snapshot)}"
+        return f"private; {age}; of {identity.source if identity is not None else 'an unnamed input'}"
 
     return [_attempt(f"recovery of `{path.name}`", lambda path=path: look(path)) for path in runs]  # type: ignore[misc]

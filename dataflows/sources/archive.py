@@ -8,7 +8,6 @@ nothing to say holds nobody back, and none runs ahead of another by more than a 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -18,24 +17,19 @@ import pyarrow as pa
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from dataflows.sources.archive_reader import GroupSpan, Position, TopicReader, group_spans
+from dataflows.sources.replay_range import ReplayRange
 from operators.arrival import Arrival
 from schemas.batches import integers, times
 from schemas.errors import InputError
+from schemas.failure import noted
+from schemas.telemetry import stage
 from schemas.time import END_OF_TIME
 from sinks.archive import Archive
 
-__all__ = ["ArchiveSource", "ReplayRange", "slice_cuts"]
+__all__ = ["ArchiveSource", "slice_cuts"]
 
 _MAX_LEAD = 2
 """Slices that a topic may be ahead of the slowest of its process: one in hand while the next is cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRange:
-    """Records with `start <= ts_recv < stop`, ns."""
-
-    start: int = -(2**62)
-    stop: int = END_OF_TIME
 
 
 def slice_cuts(spans: Iterable[GroupSpan], batch_rows: int) -> list[int]:
@@ -123,6 +117,7 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
         self._announced = False
         self._pace.start(topic, self._slice)
 
+    @noted
     def next_batch(self) -> list[Arrival]:
         """Deliver the next slice, or the next part of a slice that holds more than a batch."""
         if self._pace.stop.is_set():
@@ -132,10 +127,14 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
                 return self._end()
             if not self._pace.may_go(self._topic):
                 return []
-            self._pending = self._reader.take_below(self._cuts[self._slice])
-        return [self._deliver()]
+        with stage("receive", self._topic, root=True) as span:
+            if self._pending is None:
+                self._pending = self._reader.take_below(self._cuts[self._slice])
+            if self._pending is None:
+                span.discard()
+            return [self._deliver(span.trace)]
 
-    def _deliver(self) -> Arrival:
+    def _deliver(self, trace: str) -> Arrival:
         batch, self._pending = self._pending, None
         if batch is not None and batch.num_rows > self._max_rows:
             batch, self._pending = batch.slice(0, self._max_rows), batch.slice(self._max_rows)
@@ -155,7 +154,7 @@ class _TopicPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
         if self._clock == END_OF_TIME:
             self._pace.exhausted.add(self._topic)
         self._pace.deliver(batch.num_rows if batch is not None else 0)
-        return Arrival(self._topic, self._topic, self._clock, batch)
+        return Arrival(self._topic, self._topic, self._clock, batch, trace=trace)
 
     def _end(self) -> list[Arrival]:
         if self._announced:
@@ -198,7 +197,7 @@ class ArchiveSource(FixedPartitionedSource[Arrival, dict[str, Any]]):
     def __init__(
         self, archive: Archive, *, batch_rows: int, replay: ReplayRange | None = None, stop: Event | None = None
     ) -> None:
-        self._files = {topic: archive.files(topic) for topic in archive.topics()}
+        self._files = archive.contents()
         if not self._files:
             raise InputError(f"expected records in the archive `{archive.root}`, found none; import some")
         self._replay = replay or ReplayRange()
@@ -228,6 +227,7 @@ class ArchiveSource(FixedPartitionedSource[Arrival, dict[str, Any]]):
         """Return the topics; each is read by one worker."""
         return list(self._files)
 
+    @noted
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> _TopicPartition:
         """Open a topic where it was left."""
         return _TopicPartition(

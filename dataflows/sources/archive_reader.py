@@ -38,15 +38,17 @@ class GroupSpan:
 
 
 class _File:
-    """One Parquet file, checked and opened once."""
+    """One Parquet file, checked at once and open only while it is read: a recording of months has thousands."""
 
     def __init__(self, path: Path, topic_name: str) -> None:
         self.path = path
         self._topic = topic_name
+        self._open: pq.ParquetFile | None = None
         try:
-            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-            self._check_schema()
-            self.spans = [self._span(group) for group in range(self._file.num_row_groups)]
+            with pq.ParquetFile(path) as file:
+                self._metadata = file.metadata
+                self._check_schema(file.schema_arrow)
+            self.spans = [self._span(group) for group in range(self._metadata.num_row_groups)]
         except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(
                 f"expected a Parquet file of the archive in `{path}`, found {error}; import its source again"
@@ -55,8 +57,7 @@ class _File:
             if span.first < before.last:
                 raise self._unsorted(group)
 
-    def _check_schema(self) -> None:
-        found = self._file.schema_arrow
+    def _check_schema(self, found: pa.Schema) -> None:
         version = int((found.metadata or {}).get(b"signalbox.version", b"0"))
         known: int = topic(self._topic).version
         if version > known:
@@ -72,7 +73,7 @@ class _File:
             )
 
     def _span(self, group: int) -> GroupSpan:
-        meta = self._file.metadata.row_group(group)
+        meta = self._metadata.row_group(group)
         for index in range(meta.num_columns):
             column = meta.column(index)
             if column.path_in_schema == "ts_recv" and column.statistics is not None:
@@ -89,7 +90,11 @@ class _File:
             The data is damaged or not in arrival order.
         """
         try:
-            batch = concat_batches(self._file.read_row_group(group, use_threads=False).to_batches())
+            if self._open is None:
+                self._open = pq.ParquetFile(
+                    self.path, metadata=self._metadata, memory_map=True, page_checksum_verification=True
+                )
+            batch = concat_batches(self._open.read_row_group(group, use_threads=False).to_batches())
         except (OSError, pa.ArrowException) as error:
             raise InputError(
                 f"expected row group {group} of `{self.path}`, found damage: {' '.join(str(error).split())}; "

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from dataflows.sources.kafka_config import KafkaConfig
 from schemas.errors import InputError, SignalboxError, TransientError
-from schemas.time import duration_ns
+from schemas.time import duration_ns, format_time
 
-__all__ = ["STATISTICS_MS", "offset_at", "open_consumer", "partition_count", "refusal", "watermarks"]
+__all__ = [
+    "STATISTICS_MS",
+    "answering",
+    "connection_settings",
+    "offset_at",
+    "open_admin",
+    "open_consumer",
+    "open_producer",
+    "partition_count",
+    "refusal",
+    "watermarks",
+]
 
 _LOG = logging.getLogger(__name__)
 STATISTICS_MS: Final = 250
@@ -43,9 +54,7 @@ def open_consumer(
     config: KafkaConfig, on_error: Callable[[KafkaError], None], on_statistics: Callable[[str], None] | None = None
 ) -> Consumer:
     """Return a consumer that delivers only what it is told to, and says so when it cannot."""
-    settings: dict[str, Any] = {key: secret.get_secret_value() for key, secret in config.client.items()}
-    settings |= {
-        "bootstrap.servers": config.brokers,
+    settings = connection_settings(config) | {
         "group.id": config.group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -64,10 +73,35 @@ def open_consumer(
     }
     if on_statistics is not None:
         settings |= {"statistics.interval.ms": STATISTICS_MS, "stats_cb": on_statistics}
-    try:
+    with _taking_settings(config):
         return Consumer(settings, logger=_LOG)
+
+
+def open_producer(config: KafkaConfig, settings: Mapping[str, Any]) -> Producer:
+    """Return a producer for the same brokers; `settings` come on top of the connection's."""
+    with _taking_settings(config):
+        return Producer(connection_settings(config) | dict(settings), logger=_LOG)
+
+
+def open_admin(config: KafkaConfig) -> AdminClient:
+    """Return an administration client for the same brokers."""
+    with _taking_settings(config):
+        return AdminClient(connection_settings(config), logger=_LOG)
+
+
+def connection_settings(config: KafkaConfig) -> dict[str, Any]:
+    """Return the client library's settings that say where the brokers are and how we are let in, secrets included."""
+    return {key: secret.get_secret_value() for key, secret in config.client.items()} | {
+        "bootstrap.servers": config.brokers
+    }
+
+
+@contextmanager
+def _taking_settings(config: KafkaConfig) -> Iterator[None]:
+    """Name a setting that the client library refuses, but not its value, which the library shows."""
+    try:
+        yield
     except KafkaException as error:
-        # the library names the setting and shows its value
         key = next((key for key in config.client if f'"{key}"' in str(error)), None)
         what = f"value of `client.{key}`" if key else "setting"
         raise InputError(f"expected settings that the client library takes, found a {what} that it refused") from None
@@ -85,8 +119,8 @@ def refusal(error: KafkaError, where: str) -> SignalboxError | None:
 
 
 @contextmanager
-def _answering(config: KafkaConfig, what: str) -> Iterator[float]:
-    """Yield the longest wait, and translate what the client library raises."""
+def answering(config: KafkaConfig, what: str) -> Iterator[float]:
+    """Yield the longest wait in seconds, and translate what the client library raises."""
     try:
         yield config.timeout.total_seconds()
     except KafkaException as error:
@@ -107,7 +141,7 @@ def partition_count(consumer: Consumer, config: KafkaConfig, topic: str) -> int:
         No broker answered.
     """
     name = config.topic_name(topic)
-    with _answering(config, f"topic `{name}`") as timeout:
+    with answering(config, f"topic `{name}`") as timeout:
         found = consumer.list_topics(name, timeout=timeout).topics.get(name)
     if found is None or (found.error is not None and found.error.code() in _ABSENT) or not found.partitions:
         raise InputError(f"expected topic `{name}` at `{config.brokers}`, found none; create it first")
@@ -118,19 +152,18 @@ def partition_count(consumer: Consumer, config: KafkaConfig, topic: str) -> int:
 
 def watermarks(consumer: Consumer, config: KafkaConfig, name: str, partition: int) -> tuple[int, int]:
     """Return the first offset of a partition and the one behind its last readable record."""
-    with _answering(config, f"the ends of partition {partition} of `{name}`") as timeout:
+    with answering(config, f"the ends of partition {partition} of `{name}`") as timeout:
         found = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=timeout)
     if found is None:
         raise TransientError(f"expected the ends of partition {partition} of `{name}` in time, found no answer")
     return int(found[0]), int(found[1])
 
 
-def offset_at(consumer: Consumer, config: KafkaConfig, name: str, partition: int, moment: datetime, end: int) -> int:
-    """Return the offset of the first record that the broker stamped with the moment or later, or the end."""
-    # a fraction of a millisecond belongs to the next one: no record before the moment
-    milliseconds = -(-round(moment.timestamp() * 1e6) // 1000)
-    with _answering(config, f"the records of `{name}` since {moment.isoformat()}") as timeout:
+def offset_at(consumer: Consumer, config: KafkaConfig, name: str, partition: int, milliseconds: int, end: int) -> int:
+    """Return the offset of the first record that the broker stamped with this time (UTC) or later, or the end."""
+    when = format_time(milliseconds * 10**6)
+    with answering(config, f"the records of `{name}` since {when}") as timeout:
         (found,) = consumer.offsets_for_times([TopicPartition(name, partition, milliseconds)], timeout=timeout)
     if found.error is not None:
-        raise TransientError(f"expected the records of `{name}` since {moment.isoformat()}, found: {found.error.str()}")
+        raise TransientError(f"expected the records of `{name}` since {when}, found: {found.error.str()}")
     return found.offset if found.offset >= 0 else end

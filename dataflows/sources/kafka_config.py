@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, SecretStr, WrapValidator, model_validator
 
 from schemas.config import ComponentConfig, Duration
 from schemas.records import TOPICS
+from schemas.time import parse_duration
 
-__all__ = ["ArrivalClock", "KafkaConfig", "KafkaTopic", "RecordFormat", "Start"]
+__all__ = ["ArrivalClock", "KafkaConfig", "KafkaTopic", "RecordFormat", "SchemaRegistryConfig", "Start"]
 
 ArrivalClock = Literal["broker", "header", "record"]
 """Where `ts_recv` comes from: the broker's time of the record, its header `ts_recv`, or its own `ts_recv` field."""
-RecordFormat = Literal["json", "arrow"]
-"""What a record's value is: one JSON object, or an Arrow IPC stream of many rows."""
+RecordFormat = Literal["json", "avro", "arrow"]
+"""What a record's value is: one JSON object, one Avro record with the id of its schema, or an Arrow IPC stream of many
+rows."""
 Start = Literal["earliest", "latest"] | AwareDatetime
 """Where a partition begins that has no snapshot and no offset of its own in `start_offsets`."""
 
@@ -52,80 +55,92 @@ def _hide(value: Any) -> Any:
     return hidden
 
 
-def _known(client: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    for key in client:
+def _known(hidden: dict[str, Any] | _NotText) -> dict[str, SecretStr]:
+    if isinstance(hidden, _NotText):
+        raise ValueError(f"expected a table of settings, found {hidden!r}")
+    for key, inner in hidden.items():
+        if isinstance(inner, _NotText):
+            raise ValueError(f"expected text, a number or a truth value for `{key}`, found {inner!r}")
         if not key.startswith(_PASSED_ON):
             raise ValueError(
                 f"expected settings that begin with one of {', '.join(_PASSED_ON)}, found `{key}`; "
                 "the source sets everything else itself"
             )
-    return client
+    return hidden
 
 
-Secrets = Annotated[dict[str, SecretStr], AfterValidator(_known), BeforeValidator(_hide)]
+# the last of these comes first; the type's own validation is left out, for in JSON it refuses what is a secret already
+Secrets = Annotated[dict[str, SecretStr], WrapValidator(lambda hidden, _: _known(hidden)), BeforeValidator(_hide)]
+
+
+def _hide_text(value: Any) -> SecretStr | _NotText:
+    """Wrap one value; see `_hide`."""
+    if isinstance(value, SecretStr):
+        return value
+    return SecretStr(value) if isinstance(value, str) else _NotText(type(value).__name__)
+
+
+def _known_text(hidden: SecretStr | _NotText) -> SecretStr:
+    if isinstance(hidden, _NotText):
+        raise ValueError(f"expected text, found {hidden!r}")
+    return hidden
+
+
+Secret = Annotated[SecretStr, WrapValidator(lambda hidden, _: _known_text(hidden)), BeforeValidator(_hide_text)]
+
+
+class SchemaRegistryConfig(ComponentConfig):
+    """The Schema Registry that knows the schemas of Avro records.
+
+    Examples
+    --------
+    >>> SchemaRegistryConfig(url="https://registry.example:8081", user="reader", password="secret").password
+    SecretStr('**********')
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="address, `http://host:port` or `https://host:port`; several are separated by commas and tried in "
+        "order",
+    )
+    user: str = Field("", max_length=255, pattern=r"^[^:]*$", description="user name; none where it is empty")
+    password: Secret = Field(SecretStr(""), description="password of the user; never shown")
+    ca: str = Field(
+        "", max_length=4096, description="file of the authorities that the registry's certificate is checked against"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for address in self.url.split(","):
+            parts = urlsplit(address.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("expected addresses such as `https://host:port` in `url`, found another text")
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("expected no user and password in `url`, found some; use `user` and `password`")
+        if bool(self.user) != bool(self.password.get_secret_value()):
+            raise ValueError("expected both `user` and `password`, or neither, found one")
+        return self
 
 
 class KafkaTopic(ComponentConfig):
-    """How one topic is read.
+    """How one topic is read."""
 
-    Parameters
-    ----------
-    name
-        Name on the brokers; that of the topic itself where it is empty.
-    clock
-        Whose time orders the records; see `ArrivalClock`. A topic that was published again, or simulated faster
-        than life, needs `record`: wall time means nothing there.
-    format
-        What a record's value is.
-    """
-
-    name: str = Field("", max_length=249, pattern=r"^[a-zA-Z0-9._-]*$")
-    clock: ArrivalClock = "broker"
-    format: RecordFormat = "json"
+    name: str = Field(
+        "", max_length=249, pattern=r"^[a-zA-Z0-9._-]*$", description="name on the brokers; ours where it is empty"
+    )
+    clock: ArrivalClock = Field(
+        "broker",
+        description="whose time orders the records: the brokers', that of the header `ts_recv`, or that of the record; "
+        "a topic that was published again or simulated needs `record`",
+    )
+    format: RecordFormat = Field("json", description="what the value of a record is")
 
 
 class KafkaConfig(ComponentConfig):
-    """The Kafka source.
-
-    Parameters
-    ----------
-    brokers
-        Addresses to begin with, `host:port` separated by commas.
-    topics
-        Input topics by our name for them (`trades`, `quotes`, ...).
-    start
-        Where to begin without a snapshot: `earliest`, `latest`, or a time with its zone, which means the first
-        record that the broker has stamped with it or later.
-    start_offsets
-        Offsets to begin at instead, by partition (`trades/0`).
-    follow
-        Whether to go on at the end of the topics. Otherwise the input ends where they ended when it began.
-    group
-        Consumer group under which positions are committed for tools that show lag. They are never read back.
-    client
-        Settings handed to the client library as they are: `security.protocol`, `sasl.*`, `ssl.*`, `socket.*`. Their
-        values are never shown.
-    idle_margin
-        A partition without new records moves its clock to the wall clock less this. It must cover the skew between
-        the brokers' clocks (or the capture's, with `clock = "header"`) and ours and the time a record needs to become
-        readable; a record that needs longer is raised to the clock and counted as an order violation.
-    idle_interval
-        Least time between two such moves.
-    header_ahead
-        How far a header `ts_recv` may be ahead of the broker's time of the record. One beyond it is refused, because
-        it would hold up everything behind it.
-    batch_records, batch_bytes
-        Most records and bytes of one partition that are handed on at once.
-    lead_bytes
-        Bytes of records that partitions ahead of the slowest one may have handed on, per process; what is aligned
-        has to be kept until the slowest has caught up.
-    queue_bytes
-        Bytes that are fetched ahead, per worker: by the client library, and as much again in the queues of partitions
-        that wait for their turn.
-    partitions_interval
-        How often the brokers are asked for new partitions.
-    timeout
-        Longest wait for an answer of the brokers at the start.
+    """The brokers, the input topics, and how they are read.
 
     Examples
     --------
@@ -138,28 +153,85 @@ class KafkaConfig(ComponentConfig):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    brokers: str = Field(min_length=1, pattern=r"^\S+$")
-    topics: dict[str, KafkaTopic] = Field(min_length=1)
-    start: Start = "earliest"
-    start_offsets: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
-    follow: bool = True
-    group: str = Field("signalbox", min_length=1, max_length=255)
-    client: Secrets = Field(default_factory=dict)
-    idle_margin: Annotated[Duration, Field(ge=timedelta(milliseconds=1), le=timedelta(minutes=10))] = timedelta(
-        milliseconds=50
+    brokers: str = Field(
+        min_length=1, pattern=r"^\S+$", description="addresses to begin with, `host:port`, separated by commas"
     )
-    idle_interval: Annotated[Duration, Field(ge=timedelta(milliseconds=1), le=timedelta(seconds=10))] = timedelta(
-        milliseconds=10
+    topics: dict[str, KafkaTopic] = Field(min_length=1, description="input topics by our name for them")
+    start: Start = Field(
+        "earliest",
+        description="where to begin without a snapshot; at a time means at the first record that the brokers have "
+        "stamped with it or later",
     )
-    header_ahead: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=1))] = timedelta(minutes=1)
-    batch_records: int = Field(20_000, ge=1, le=1_000_000)
-    batch_bytes: int = Field(8 * 2**20, ge=1024, le=2**30)
-    lead_bytes: int = Field(64 * 2**20, ge=1024, le=2**36)
-    queue_bytes: int = Field(32 * 2**20, ge=2**16, le=2**30)
-    partitions_interval: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(
-        seconds=30
+    start_offsets: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="offsets to begin at instead, by partition (`trades/0`)"
     )
-    timeout: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(minutes=5))] = timedelta(seconds=15)
+    follow: bool = Field(
+        True, description="whether to go on at the end of the topics, or to end where they ended at the start"
+    )
+    group: str = Field(
+        "signalbox",
+        min_length=1,
+        max_length=255,
+        description="consumer group under which positions are committed for tools that show lag; never read back",
+    )
+    client: Secrets = Field(
+        default_factory=dict,
+        description="settings handed to the client library (`security.protocol`, `sasl.*`, `ssl.*`, `socket.*`); their "
+        "values are never shown",
+    )
+    idle_margin: Duration = Field(
+        parse_duration("50ms"),
+        ge=timedelta(milliseconds=1),
+        le=timedelta(minutes=10),
+        description="how far behind the wall clock the clock of a partition without new records is kept: above the "
+        "skew of the clocks and the time until a record can be read, or records are raised and counted as order "
+        "violations",
+    )
+    idle_interval: Duration = Field(
+        parse_duration("10ms"),
+        ge=timedelta(milliseconds=1),
+        le=timedelta(seconds=10),
+        description="least time between two moves of the clock of a partition without new records",
+    )
+    header_ahead: Duration = Field(
+        parse_duration("1m"),
+        ge=timedelta(0),
+        le=timedelta(days=1),
+        description="how far a header `ts_recv` may be ahead of the brokers' time; a record beyond it is refused",
+    )
+    batch_records: int = Field(
+        20_000, ge=1, le=1_000_000, description="most records of one partition that are handed on at once"
+    )
+    batch_bytes: int = Field(
+        8 * 2**20, ge=1024, le=2**30, description="most bytes of one partition that are handed on at once"
+    )
+    lead_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        le=2**36,
+        description="bytes that partitions ahead of the slowest may have handed on, per process",
+    )
+    queue_bytes: int = Field(
+        32 * 2**20,
+        ge=2**16,
+        le=2**30,
+        description="bytes that are fetched ahead, per worker: by the client library, and as much again in queues",
+    )
+    partitions_interval: Duration = Field(
+        parse_duration("30s"),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="how often the brokers are asked for new partitions",
+    )
+    timeout: Duration = Field(
+        parse_duration("15s"),
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=5),
+        description="longest wait for an answer of the brokers at the start, and of the schema registry at any time",
+    )
+    schema_registry: SchemaRegistryConfig | None = Field(
+        None, description='where the schemas of topics with `format = "avro"` are'
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -169,6 +241,9 @@ class KafkaConfig(ComponentConfig):
         names = [self.topic_name(topic) for topic in self.topics]
         if len(set(names)) < len(names):
             raise ValueError(f"`topics`: expected a name of its own for each topic, found {', '.join(names)}")
+        avro = sorted(topic for topic, entry in self.topics.items() if entry.format == "avro")
+        if avro and self.schema_registry is None:
+            raise ValueError(f"expected `schema_registry` for the Avro of topic {', '.join(avro)}, found none")
         for source in self.start_offsets:
             topic, _, partition = source.rpartition("/")
             if topic not in self.topics or not (partition.isascii() and partition.isdigit()):

@@ -25,11 +25,13 @@ import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from dataflows.sources.kafka_arrow import read_rows
+from dataflows.sources.kafka_avro import AvroRows, SchemaCache
 from dataflows.sources.kafka_config import KafkaTopic
 from operators.admission import DecodeLimits, RefusedRows, check_rows
+from operators.json_rows import decode_rows
 from schemas.batches import concat_batches, make_batch, times
 from schemas.enums import DeadLetterReason
-from schemas.errors import DataError
+from schemas.errors import DataError, InvariantError
 from schemas.time import END_OF_TIME
 from schemas.wire import decode, printable
 
@@ -53,13 +55,18 @@ class Delivery:
         Archive schema of the topic, in the order of the log; None if there was no row.
     clock
         Clock of the partition after them.
-    order_violations
-        Rows whose `ts_recv` was raised.
+    raised
+        Places in the batch of the rows whose `ts_recv` was raised, ascending.
     """
 
     batch: pa.RecordBatch | None
     clock: int
-    order_violations: int
+    raised: npt.NDArray[np.int64]
+
+    @property
+    def order_violations(self) -> int:
+        """Rows whose `ts_recv` was raised."""
+        return len(self.raised)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +98,14 @@ class RecordDecoder:
         How far a header may be ahead of the broker's time.
     limits
         Bounds of admission: the bytes of rows that break them are kept.
+    schemas
+        Schemas of Avro records; None where the format is another.
 
     Notes
     -----
     A dead letter of admission has the untouched bytes of its record. Of a row that is refused later, as a duplicate
-    or for a gap before it, the canonical message of its columns stands for them; so it does for a row of an Arrow
-    record.
+    or for a gap before it, the canonical message of its columns stands for them; so it does for a row of an Arrow or
+    an Avro record that admission refuses for its values.
 
     Examples
     --------
@@ -107,21 +116,31 @@ class RecordDecoder:
     """
 
     def __init__(
-        self, topic: str, partition: int, config: KafkaTopic, *, header_ahead_ns: int, limits: DecodeLimits
+        self,
+        topic: str,
+        partition: int,
+        config: KafkaTopic,
+        *,
+        header_ahead_ns: int,
+        limits: DecodeLimits,
+        schemas: SchemaCache | None = None,
     ) -> None:
         self._limits = limits
         self._topic = topic
         self._partition = partition
         self._config = config
         self._header_ahead = header_ahead_ns
+        self._read = {"json": self._json, "avro": self._avro, "arrow": self._arrow}[config.format]
+        self._rows = None if schemas is None else AvroRows(topic, schemas, own_time=config.clock == "record")
 
     def decode(self, messages: Sequence[Message], clock: int) -> Delivery:
         """Return the records as rows, with times that never go back behind `clock`."""
-        beats = [row for row, message in enumerate(messages) if not len(message) and _is_heartbeat(message)]
+        values: list[bytes | None] = list(map(Message.value, messages))
+        empty = [] if all(values) else [row for row, value in enumerate(values) if not value]
+        beats = [row for row in empty if _is_heartbeat(messages[row])]
         stamps, faults = self._stamps(messages, beats)
         beats = [row for row in beats if row not in faults]  # one that cannot be read is a record like any other
-        read = self._json if self._config.format == "json" else self._arrow
-        records = read(messages, stamps, faults, set(beats))
+        records = self._read(messages, values, stamps, faults, set(beats))
         return self._keep_refused(_in_order(records, clock), records.values)
 
     def _keep_refused(self, delivery: Delivery, values: list[bytes | None]) -> Delivery:
@@ -158,24 +177,27 @@ class RecordDecoder:
         return stamps, faults
 
     def _json(
-        self, messages: Sequence[Message], stamps: npt.NDArray[np.int64], faults: dict[int, str], beats: set[int]
+        self,
+        messages: Sequence[Message],
+        values: list[bytes | None],
+        stamps: npt.NDArray[np.int64],
+        faults: dict[int, str],
+        beats: set[int],
     ) -> _Records:
-        is_row = np.ones(len(messages), dtype=np.bool_)
+        is_row, offset = np.ones(len(messages), dtype=np.bool_), _offsets(messages)
         if beats:
             is_row[list(beats)] = False
             kept = np.flatnonzero(is_row).tolist()
             faults = {new: faults[old] for new, old in enumerate(kept) if old in faults}
-            messages = [messages[row] for row in kept]
-        if not messages:
+            values, offset = [values[row] for row in kept], offset[kept]
+        if not values:
             return _Records(None, stamps, is_row, [])
-        values = [message.value() for message in messages]
-        offset = np.array([message.offset() for message in messages], dtype=np.int64)
-        partition = np.full(len(messages), self._partition, dtype=np.int32)
+        partition = np.full(len(values), self._partition, dtype=np.int32)
         if self._config.clock == "record":
             batch, faults = self._json_with_time(values, partition, offset)
             stamps[is_row] = np.where(times(batch, "ts_recv") < 0, _UNKNOWN, times(batch, "ts_recv"))
         else:
-            batch = decode(self._topic, values, stamps[is_row], partition, offset).batch
+            batch = decode_rows(self._topic, values, stamps[is_row], partition, offset).batch
         return _Records(_with_faults(batch, values, faults), stamps, is_row, values)
 
     def _json_with_time(
@@ -183,7 +205,7 @@ class RecordDecoder:
     ) -> tuple[pa.RecordBatch, dict[int, str]]:
         """Return rows with their own `ts_recv`, negative where it is unknown, and what only that makes faulty."""
         unknown = np.full(len(values), _UNKNOWN, dtype=np.int64)
-        decoded = decode(self._topic, values, unknown, partition, offset, clock="record")
+        decoded = decode_rows(self._topic, values, unknown, partition, offset, clock="record")
         stamps = times(decoded.batch, "ts_recv")
         refused = {error.row: error.detail for error in decoded.errors}
         beyond = np.flatnonzero(((stamps < 0) & (stamps != _UNKNOWN)) | (stamps == END_OF_TIME))
@@ -199,15 +221,42 @@ class RecordDecoder:
         faults = {row: detail for row, detail in refused.items() if row not in explained}
         return _replace(decoded.batch, "ts_recv", known), faults
 
+    def _avro(
+        self,
+        messages: Sequence[Message],
+        values: list[bytes | None],
+        stamps: npt.NDArray[np.int64],
+        faults: dict[int, str],
+        beats: set[int],
+    ) -> _Records:
+        if self._rows is None:
+            raise InvariantError("expected the schemas of Avro records, found none")
+        is_row = np.array([row not in beats for row in range(len(messages))], dtype=np.bool_)
+        kept = np.flatnonzero(is_row).tolist()
+        if not kept:
+            return _Records(None, stamps, is_row, [])
+        values, offset = [values[row] for row in kept], _offsets(messages)[kept]
+        partition = np.full(len(kept), self._partition, dtype=np.int32)
+        faults = {new: faults[old] for new, old in enumerate(kept) if old in faults}
+        batch = self._rows.read(values, stamps[is_row], partition, offset, faults)
+        if self._config.clock == "record":
+            stamps[is_row] = times(batch, "ts_recv")
+        return _Records(batch, stamps, is_row, [])
+
     def _arrow(
-        self, messages: Sequence[Message], stamps: npt.NDArray[np.int64], faults: dict[int, str], beats: set[int]
+        self,
+        messages: Sequence[Message],
+        values: list[bytes | None],
+        stamps: npt.NDArray[np.int64],
+        faults: dict[int, str],
+        beats: set[int],
     ) -> _Records:
         batches: list[pa.RecordBatch] = []
         sequence: list[npt.NDArray[np.int64]] = []
         is_row: list[npt.NDArray[np.bool_]] = []
-        for row, message in enumerate(messages):
+        for row, (value, offset) in enumerate(zip(values, _offsets(messages).tolist(), strict=True)):
             stamp = stamps[row : row + 1]
-            batch = None if row in beats else self._arrow_rows(message, int(stamp[0]), faults.get(row))
+            batch = None if row in beats else self._arrow_rows(value or b"", offset, int(stamp[0]), faults.get(row))
             if batch is None or not batch.num_rows:
                 sequence.append(stamp)
                 is_row.append(np.zeros(1, dtype=np.bool_))
@@ -218,8 +267,8 @@ class RecordDecoder:
         batch = concat_batches(batches) if batches else None
         return _Records(batch, np.concatenate(sequence), np.concatenate(is_row), [])
 
-    def _arrow_rows(self, message: Message, stamp: int, fault: str | None) -> pa.RecordBatch:
-        value, first = message.value() or b"", (message.offset() or 0) * ROWS_PER_RECORD
+    def _arrow_rows(self, value: bytes, offset: int, stamp: int, fault: str | None) -> pa.RecordBatch:
+        first = offset * ROWS_PER_RECORD
         own_time = self._config.clock == "record"
         try:
             if fault is not None:
@@ -237,9 +286,9 @@ def _in_order(records: _Records, clock: int) -> Delivery:
     """Raise every time to the latest before it."""
     raised = np.maximum.accumulate(np.concatenate(([clock], records.stamps)))[1:]
     if records.batch is None:
-        return Delivery(None, int(raised[-1]), 0)
+        return Delivery(None, int(raised[-1]), np.empty(0, dtype=np.int64))
     known, rows = records.stamps[records.is_row], raised[records.is_row]
-    violations = int(np.count_nonzero((rows != known) & (known != _UNKNOWN)))
+    violations = np.flatnonzero((rows != known) & (known != _UNKNOWN))
     # where nothing with a time stands before a row of unknown time, it gets the beginning of time
     return Delivery(_replace(records.batch, "ts_recv", np.maximum(rows, 0)), int(raised[-1]), violations)
 
@@ -259,6 +308,15 @@ def _replace(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
     type_ = batch.schema.field(name).type
     column = pa.array(values, pa.int64()).cast(type_) if pa.types.is_timestamp(type_) else pa.array(values, type_)
     return batch.set_column(position, batch.schema.field(name), column)
+
+
+def _offsets(messages: Sequence[Message]) -> npt.NDArray[np.int64]:
+    """Return where the records stand. They rise, so that two of them are enough where none is left out."""
+    first, last = messages[0].offset() or 0, messages[-1].offset() or 0
+    if last - first == len(messages) - 1:
+        return np.arange(first, last + 1, dtype=np.int64)
+    offsets: Any = map(Message.offset, messages)
+    return np.fromiter(offsets, np.int64, len(messages))
 
 
 def _broker_times(messages: Sequence[Message]) -> npt.NDArray[np.int64]:

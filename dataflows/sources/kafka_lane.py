@@ -82,16 +82,17 @@ class Lane:
         if not self.queue:
             self.position = max(self.position, self.fetched)
 
+    def cut(self) -> None:
+        """End the input here: what is queued behind the position is not needed."""
+        self.end, self.queue, self.queued = self.position, [], 0
+
     def take(self, records: int, size: int) -> list[Message]:
         """Return the next records, at most so many and at least one; together at most `size` bytes if they can be."""
-        fits = bisect_left(list(accumulate(map(len, self.queue[:records]))), size + 1)
-        count = max(fits, 1)
-        taken = self.queue
-        if count < len(taken):
-            taken, self.queue = taken[:count], taken[count:]
-        else:
-            self.queue = []
-        self.queued -= sum(map(len, taken))
+        taken, count = self.queue, len(self.queue)
+        if count > records or self.queued > size:
+            count = max(bisect_left(list(accumulate(map(len, taken[:records]))), size + 1), 1)
+        taken, self.queue = taken[:count], taken[count:]
+        self.queued -= sum(map(len, taken)) if self.queue else self.queued
         # what is skipped behind the last record, compacted or a transaction's marker, is handed on with it
         last = taken[-1].offset() or 0
         self.position = last + 1 if self.queue else self.fetched

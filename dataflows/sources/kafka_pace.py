@@ -42,6 +42,7 @@ class Pace:
     def __init__(self, lead_bytes: int) -> None:
         self._lead_bytes = lead_bytes
         self._clocks: dict[str, int] = {}
+        self._left: dict[str, int] = {}
         self._ahead: dict[str, deque[tuple[int, int]]] = {}
         self._bytes = 0
         self._lock = Lock()
@@ -57,7 +58,8 @@ class Pace:
     def finish(self, source: str) -> None:
         """Count a partition out: nobody waits for it any more."""
         with self._lock:
-            self._clocks.pop(source, None)
+            if source in self._clocks:
+                self._left[source] = self._clocks.pop(source)
             self._release()
 
     def deliver(self, source: str, clock: int, rows: int, size: int) -> None:
@@ -81,6 +83,11 @@ class Pace:
         """Return the clock of every partition that is being read."""
         with self._lock:
             return dict(self._clocks)
+
+    def frontier(self) -> int:
+        """Return the lowest clock of all partitions, counted out or not: no row has been computed beyond it."""
+        with self._lock:
+            return min((self._left | self._clocks).values(), default=NEVER)
 
     def _slowest(self) -> int:
         return min(self._clocks.values(), default=END_OF_TIME)

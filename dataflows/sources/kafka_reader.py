@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -53,8 +53,6 @@ class _Statistics(msgspec.Struct, gc=False):
     topics: dict[str, _Topic]
 
 
-_nobody: deque[Message] = deque(maxlen=0)
-"""Takes records of partitions that are not read any more."""
 _read_statistics = msgspec.json.Decoder(_Statistics).decode
 
 
@@ -65,15 +63,12 @@ class Reader:
     ----------
     config
         The configuration.
-    partitions
-        Number of partitions of each topic by its name on the brokers, as it was at the start.
     wall_clock
         Tells UTC ns.
     """
 
-    def __init__(self, config: KafkaConfig, partitions: dict[str, int], wall_clock: Callable[[], int]) -> None:
+    def __init__(self, config: KafkaConfig, wall_clock: Callable[[], int]) -> None:
         self._config = config
-        self._partitions = partitions
         self._wall_clock = wall_clock
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._unassigned = False
@@ -109,7 +104,7 @@ class Reader:
         Raises
         ------
         InputError
-            An offset has expired, a topic is gone or got partitions, or the brokers do not let us in.
+            An offset has expired, a topic is gone, or the brokers do not let us in.
         """
         if time.monotonic_ns() < self._idle_until:
             return
@@ -153,26 +148,28 @@ class Reader:
             self.consumer.resume(release)
 
     def _distribute(self, messages: list[Message]) -> None:
-        fresh: dict[Lane, list[Message]] = {}
-        name, partition, lane = "", -1, None
-        append = _nobody.append
-        for message in messages:
-            # records come in runs of one partition: look it up only where a run begins
-            if message.partition() != partition or message.topic() != name:
-                name, partition = message.topic() or "", message.partition() or 0
-                lane = self._lanes.get((name, partition))
-                append = fresh.setdefault(lane, []).append if lane is not None else _nobody.append
-            error = message.error()
-            if error is None:
-                append(message)
-            else:
-                self._take_event(error, message, lane)
-        for lane, records in fresh.items():
-            if records:
-                lane.extend(records)
+        if any(map(Message.error, messages)):
+            messages = self._without_events(messages)
+        # records come in runs of one partition
+        for partition, run in groupby(messages, Message.partition):
+            for name, records in groupby(run, Message.topic):
+                lane = self._lanes.get((name or "", partition or 0))
+                if lane is not None:
+                    lane.extend(list(records))
         for lane in self._lanes.values():
             if lane.eof > lane.fetched:
                 lane.reach(lane.eof)
+
+    def _without_events(self, messages: list[Message]) -> list[Message]:
+        """Take what the client library has to say out of the records."""
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            else:
+                self._take_event(error, message, self._lanes.get((message.topic() or "", message.partition() or 0)))
+        return records
 
     def _take_event(self, error: KafkaError, message: Message, lane: Lane | None) -> None:
         if lane is None:
@@ -196,7 +193,7 @@ class Reader:
         _LOG.warning("kafka: %s", error.str())
 
     def _on_statistics(self, text: str) -> None:
-        """Learn which leaders answer, how far partitions reach, how many there are. Called from within a poll."""
+        """Learn which leaders answer and how far partitions reach. Called from within a poll."""
         statistics = _read_statistics(text)
         now = time.monotonic_ns()
         silent = {broker.nodeid: broker.rxidle for broker in statistics.brokers.values() if broker.rxidle >= 0}
@@ -208,12 +205,6 @@ class Reader:
                 lane.high = max(lane.high, found.ls_offset)
                 if found.leader in silent:
                     lane.contact = max(lane.contact, now - silent[found.leader] * 1000)
-            expected, count = self._partitions.get(name), max(map(int, topic.partitions), default=-1) + 1
-            if expected is not None and count > expected:
-                self._failure = InputError(
-                    f"expected topic `{name}` to keep its {expected} partitions, found {count}; nothing of the new "
-                    "ones has been read: start a new run, which reads all of them"
-                )
 
     def is_idle(self, lane: Lane) -> bool:
         """Return whether no record of a partition was there, and not handed on, at the time `seen`.

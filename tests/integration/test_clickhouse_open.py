@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigError, ExitCode, InputError, StorageError, StorageLockedError, VersionError
+from sinks.clickhouse import Connection
 from sinks.ddl import storage_name
+from sinks.locations import parse_location
 from sinks.migrate import Migration, apply_migrations, known_migrations
 from sinks.store import Store
 
@@ -133,12 +135,24 @@ def test_migrations_are_recorded_and_applied_once(store: Store) -> None:
 
 
 def test_migrations_cut_short_are_finished_by_the_next_open(store: Store, store_folder: Path) -> None:
-    last = known_migrations()[-1].number
-    store.connection.command(f"ALTER TABLE schema_migrations DELETE WHERE number = {last} SETTINGS mutations_sync = 2")
+    store.connection.command("ALTER TABLE schema_migrations DELETE WHERE number >= 3 SETTINGS mutations_sync = 2")
     store.connection.command("DROP VIEW signal_summary")
     store.close()
     with Store.open(str(store_folder)) as again:
         assert again.connection.rows("SELECT count() FROM signal_summary") == [(0,)]
+
+
+def test_rows_from_before_traces_were_stored_have_none(store_folder: Path) -> None:
+    connection = Connection(parse_location(str(store_folder)), create=True, read_only=False)
+    try:
+        before = [migration for migration in known_migrations() if migration.number < 4]
+        apply_migrations(connection, before)
+        connection.command("INSERT INTO signals_data (run_id, signal_id) VALUES ('old', 's')")
+        assert apply_migrations(connection) == len(known_migrations()) - len(before)
+        assert connection.rows("SELECT run_id, trace_id FROM signals") == [("old", "")]
+        assert connection.rows("SELECT run_id FROM signal_explanations") == [("old",)]
+    finally:
+        connection.close()
 
 
 def test_migration_with_another_text_is_refused(store: Store) -> None:

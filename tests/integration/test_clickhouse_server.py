@@ -15,6 +15,7 @@ from schemas.errors import StorageError
 from sinks.query import run_query
 from sinks.retry import Backoff
 from sinks.store import Run, RunCount, Store
+from tests.services.clickhouse_http import Fault
 
 Rows = Callable[..., pa.Table]
 
@@ -57,7 +58,7 @@ def test_transient_failures_are_retried_with_growing_delays(http_clickhouse: Any
     delays: list[float] = []
     backoff = Backoff(attempts=5, first_delay=0.1, max_delay=0.3, sleep=delays.append)
     with Store.open(http_clickhouse.url, backoff=backoff) as store:
-        http_clickhouse.faults[:] = [(500, 252), (500, 209), (500, 241)]
+        http_clickhouse.faults[:] = [Fault(code=252), Fault(code=209), Fault(code=241)]
         store.insert("bars", bar_rows(5))
         assert store.connection.rows("SELECT count() FROM bars") == [(5,)]
     assert delays == [0.1, 0.2, 0.3]
@@ -67,7 +68,7 @@ def test_transient_failures_are_retried_with_growing_delays(http_clickhouse: Any
 def test_transient_failures_end_after_the_last_attempt(http_clickhouse: Any, bar_rows: Rows) -> None:
     delays: list[float] = []
     with Store.open(http_clickhouse.url, backoff=Backoff(attempts=3, sleep=delays.append)) as store:
-        http_clickhouse.faults[:] = [(500, 252)] * 10
+        http_clickhouse.faults[:] = [Fault(code=252)] * 10
         with pytest.raises(StorageError, match=r"bars_data.*out of order.*gave up after 3 attempts"):
             store.insert("bars", bar_rows(5))
         assert len(http_clickhouse.faults) == 7
@@ -77,7 +78,7 @@ def test_transient_failures_end_after_the_last_attempt(http_clickhouse: Any, bar
 def test_permanent_failure_is_raised_at_once(http_clickhouse: Any, bar_rows: Rows) -> None:
     with Store.open(http_clickhouse.url) as store:
         before = http_clickhouse.inserts
-        http_clickhouse.faults[:] = [(500, 60)]
+        http_clickhouse.faults[:] = [Fault(code=60)]
         with pytest.raises(StorageError, match=r"bars_data.*out of order") as found:
             store.insert("bars", bar_rows(5))
         assert http_clickhouse.inserts == before + 1

@@ -32,6 +32,7 @@ def _dead_letter(**replaced: Any) -> pa.Table:
         "reason": "malformed",
         "detail": "expected JSON, found 'x'",
         "payload": bytes(range(256)),
+        "trace_id": "",
     } | replaced
     columns = [
         pa.array([row[f.name]], pa.int64()).cast(f.type)

@@ -19,7 +19,8 @@ from dataflows.graph import build_graph
 from dataflows.recovery import prepare_recovery
 from dataflows.settings import Settings
 from dataflows.simulator import FaultConfig, SimulationReport, SimulatorConfig, simulate
-from dataflows.sources.archive import ArchiveSource, ReplayRange
+from dataflows.sources.archive import ArchiveSource
+from dataflows.sources.replay_range import ReplayRange
 from schemas.time import duration_ns
 from sinks.archive import Archive, ArchiveWriter
 from sinks.memory import MemoryWriter

@@ -13,7 +13,7 @@ from bytewax.errors import BytewaxRuntimeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataflows.sources.archive import ReplayRange
+from dataflows.sources.replay_range import ReplayRange
 from schemas.batches import take, times
 
 SECOND = 10**9

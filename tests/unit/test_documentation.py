@@ -18,9 +18,11 @@ import typer
 from dataflows.cli import app
 from dataflows.importers.table_map import load_map
 from dataflows.settings import Settings, load_settings
+from dataflows.sources.kafka_config import KafkaConfig, KafkaTopic, SchemaRegistryConfig
 from operators.feature_engine import feature_set
 from operators.shard_config import ShardConfig
 from operators.strategies import STRATEGIES
+from schemas.metrics import CATALOGUE
 from scripts import generate_docs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +53,7 @@ def keys(content: dict[str, Any], path: str = "") -> Iterator[tuple[str, str, An
     for name, value in content.items():
         if isinstance(value, dict):
             yield from keys(value, f"{path}.{name}".removeprefix("."))
-        else:
+        elif value is not None:
             yield path, name, value
 
 
@@ -64,6 +66,30 @@ def test_configuration_page_has_the_key_with_its_default_and_meaning(section, na
     assert tomllib.loads(f"x = {default.strip('`')}")["x"] == ("0s" if value == "0ns" else value)
     assert bounds
     assert meaning
+
+
+@pytest.mark.parametrize(
+    ("section", "config"),
+    [("kafka", KafkaConfig), ("kafka.topics.NAME", KafkaTopic), ("kafka.schema_registry", SchemaRegistryConfig)],
+)
+def test_configuration_page_has_every_key_of_sections_without_default(section, config):
+    text = (ROOT / "docs" / "configuration.md").read_text().split(f"\n## `[{section}]`\n")[1].split("\n## ")[0]
+    rows = {
+        line.split("`")[1]: line.strip("| ").split(" | ", 3) for line in text.splitlines() if line.startswith("| `")
+    }
+    fields = {name: field for name, field in config.model_fields.items() if name != "schema_registry"}
+    assert rows.keys() == fields.keys()
+    for name, field in fields.items():
+        assert (rows[name][1] == "required") == field.is_required()
+        assert all(rows[name])
+
+
+def test_metrics_page_has_every_metric_with_its_unit_and_attributes():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    for name, metric in CATALOGUE.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"`{metric.unit}`" in row
+        assert all(f"`{attribute.name}`" in row for attribute in metric.attributes)
 
 
 def test_feature_page_has_every_column_with_its_formula():

@@ -163,6 +163,10 @@ class Reading:
         assert all(self.clock(name) == END_OF_TIME for name in self.parts)
         return self.arrivals
 
+    def to_stop(self) -> None:
+        """Go on until every partition has ended, wherever it is."""
+        self.until(lambda: not self._open)
+
     def clock(self, name: str) -> int:
         return max((arrival.clock for arrival in self.arrivals if arrival.source == name), default=-(2**63))
 

@@ -23,8 +23,10 @@ from dataflows.recovery import prepare_recovery
 from dataflows.settings import Settings
 from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
 from dataflows.sources.archive import ArchiveSource
+from dataflows.sources.archive_reader import group_spans
 from dataflows.sources.kafka import KafkaSource
 from dataflows.sources.kafka_config import KafkaConfig
+from dataflows.sources.replay_range import ReplayRange
 from schemas.batches import concat_batches, times
 from schemas.wire import encode
 from sinks.archive import Archive
@@ -105,6 +107,18 @@ def test_graph_over_kafka_gives_the_rows_of_the_archive(kafka_broker, published,
     assert run(source, workers_per_process=workers) == published.expected
     assert source.exhausted
     assert set(source.lag().values()) == {0}
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.25, 0.75), (0.0, 0.4), (0.6, 1.0)])
+def test_graph_over_a_range_of_kafka_gives_the_rows_of_that_range_of_the_archive(kafka_broker, published, first, last):
+    spans = [span for topic in published.names for span in group_spans(topic, published.archive.files(topic))]
+    begin, end = min(span.first for span in spans), max(span.last for span in spans)
+    part = ReplayRange(begin + int((end - begin) * first), begin + int((end - begin) * last))
+    expected = run(ArchiveSource(published.archive, batch_rows=10_000, replay=part))
+    assert 0 < len(expected["bars"]) < len(published.expected["bars"])
+    source = KafkaSource.connect(settings(kafka_broker, published, batch_records=500, follow=True), replay=part)
+    assert run(source) == expected
+    assert source.exhausted
 
 
 @dataclass

@@ -9,10 +9,11 @@ import pytest
 
 from dataflows import cli
 from dataflows.commands import demo, doctor, importing, kernels, querying, terminal
-from dataflows.commands.replaying import recovery_folder, replay_range
+from dataflows.commands.replaying import replay_range
+from dataflows.run_names import recovery_folder
 from dataflows.runs import RunResult
 from dataflows.simulator import SimulationReport
-from dataflows.sources.archive import ReplayRange
+from dataflows.sources.replay_range import ReplayRange
 from schemas.enums import CountKind, RunStatus
 from schemas.errors import ConfigError, ExitCode, InputError
 from schemas.time import parse_time

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.runs import RunResult, check_run_id
+from dataflows.run_names import check_run_id
+from dataflows.runs import RunResult
 from schemas.enums import RunStatus
 from schemas.errors import ConfigError
 from sinks.digests import TableDigest

@@ -52,7 +52,8 @@ def changed(content: dict[str, Any], path: str, value: Any, *, rename: str | Non
     return content
 
 
-LEAVES = dict(leaves(DEFAULT))
+LEAVES = {path: value for path, value in leaves(DEFAULT) if path != "kafka"}
+"""Every key but the optional section of the brokers, which tests/integration/kafka/test_kafka_config.py has."""
 EVERY = pytest.mark.parametrize("path", LEAVES)
 SCHEMA = settings_schema()
 
@@ -74,20 +75,25 @@ def refusal(content: dict[str, Any]) -> str:
 
 
 def is_duration(path: str) -> bool:
-    return "pattern" in definition(path)[0]
+    return "ns|us|ms" in definition(path)[0].get("pattern", "")
 
 
 OTHER_TYPES: dict[str, list[Any]] = {
     "integer": [None, True, [], {}, "text", "5", 1.5],
     "number": [None, True, [], {}, "text", "5"],
-    "string": [None, True, [], {}, "text", 5, "5", 1.5],
+    "string": [None, True, [], {}, 5, 1.5],
+    "boolean": [None, 1, [], {}, "true"],
     "array": [None, True, {}, "text", 5, [1], ["text"]],
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "wrong"), [(path, wrong) for path in LEAVES for wrong in OTHER_TYPES[definition(path)[0]["type"]]]
-)
+def of_other_types(path: str) -> list[Any]:
+    """Return values that a key refuses for their type; a duration refuses most texts too."""
+    found = OTHER_TYPES[definition(path)[0]["type"]]
+    return [*found, "text", "5"] if is_duration(path) else found
+
+
+@pytest.mark.parametrize(("path", "wrong"), [(path, wrong) for path in LEAVES for wrong in of_other_types(path)])
 def test_key_of_another_type_is_refused_and_named(path, wrong):
     message = refusal(changed(DEFAULT, path, wrong))
     assert f"`{path}" in message or f"`{path.rsplit('.', 1)[-1]}`" in message
@@ -332,6 +338,18 @@ NO_EFFECT_ON_ROWS = {
     "shards": "which rows come out must not depend on it; tests/laws",
     "sink.batch_rows": "how rows are written, not which",
     "recovery.snapshot_interval": "how often the state is saved",
+    "recovery.partitions": "where the state is saved; tests/integration/kafka",
+    "recovery.drain": "how long a stop may take; tests/integration/kafka",
+    "sink.max_age": "when rows are written, not which",
+    "outputs.signals": "what is published; tests/integration/kafka/test_live.py",
+    "outputs.dead_letters": "what is published; tests/integration/kafka/test_live.py",
+    "outputs.max_dead_letters": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",
+    "outputs.dead_letter_window": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",
+    "telemetry.endpoint": "where telemetry goes; tests/integration/test_telemetry.py",
+    "telemetry.traces": "what is traced; tests/integration/test_telemetry.py",
+    "telemetry.metrics_interval": "when metrics are exported; tests/integration/test_telemetry.py",
+    "telemetry.logs": "whether logs are exported; tests/integration/test_telemetry.py",
+    "telemetry.service_name": "name in the telemetry; tests/integration/test_telemetry.py",
 }
 MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds")
 """Columns that only repeat the configuration."""

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataflows.sources.archive import ArchiveSource, ReplayRange, slice_cuts
+from dataflows.sources.archive import ArchiveSource, slice_cuts
 from dataflows.sources.archive_reader import GroupSpan, TopicReader, group_spans
+from dataflows.sources.replay_range import ReplayRange
 from operators.arrival import Arrival
 from schemas.batches import integers, make_batch, times
 from schemas.errors import InputError, VersionError

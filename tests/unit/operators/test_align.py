@@ -171,3 +171,38 @@ def test_snapshot_keeps_symbols_and_bytes():
     assert frame is not None
     assert frame.batches["trades"].column("instrument_id").to_pylist() == ["B", "A", "B"]
     assert frame.batches["trades"].column("raw").to_pylist() == [None, b"{", None]
+
+
+# --- traces
+
+TRACES = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 20)]
+
+
+def traced(source: str, clock: int, recv: list[int], trace: str) -> Arrival:
+    rows = batch([(ts, 0, ts) for ts in recv], source) if recv else None
+    return Arrival(source, source, clock, rows, trace=trace)
+
+
+def test_frame_comes_of_the_arrivals_whose_records_it_holds():
+    state = AlignState(("news", "trades"))
+    state.update([traced("trades", 3, [1, 2], TRACES[0]), traced("trades", 9, [8], TRACES[1])])
+    assert list(state.held_traces) == TRACES[:2]
+    assert state.update([traced("news", 5, [4], TRACES[2])]) is not None
+    assert sorted(state.origins) == [TRACES[0], TRACES[2]]
+    assert state.update([traced("news", 20, [], ""), traced("trades", 20, [], "")]) is not None
+    assert state.origins == [TRACES[1]]
+
+
+def test_frame_of_many_arrivals_names_few():
+    state = AlignState(("trades",))
+    state.update([traced("trades", at + 1, [at], TRACES[at]) for at in range(15)])
+    assert len(state.origins) == 9
+
+
+def test_traces_are_no_part_of_the_state():
+    state, twin = AlignState(("news", "trades")), AlignState(("news", "trades"))
+    state.update([traced("trades", 3, [1, 2], TRACES[0])])
+    twin.update([traced("trades", 3, [1, 2], "")])
+    assert state.snapshot() == twin.snapshot()
+    twin.restore(state.snapshot())
+    assert list(twin.held_traces) == [""]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.count import CountState, count_rows
+from operators.count import METRICS, CountState, count_rows
+from schemas.enums import CountKind
 from schemas.tables import RUN_COUNTS
 
 KEYS = st.tuples(st.sampled_from(["read", "late"]), st.sampled_from(["news", "trades"]), st.sampled_from(["", "x"]))
@@ -51,3 +52,7 @@ def test_rows_of_no_counts_are_none():
     rows = count_rows({})
     assert rows.num_rows == 0
     assert [field.type for field in rows.schema] == [RUN_COUNTS.arrow.field(name).type for name in rows.schema.names]
+
+
+def test_every_kind_that_is_added_up_has_a_metric():
+    assert set(METRICS) == set(CountKind) - {CountKind.WRITTEN}

@@ -50,7 +50,7 @@ def test_validate_good_rows_returns_the_batch_itself(topic: str) -> None:
     result = validate(topic, batch, _LIMITS)
     assert result.accepted is batch
     assert result.rejected.num_rows == 0
-    assert result.rejected.schema.names == [name for name in DEAD_LETTERS.names if name != "run_id"]
+    assert result.rejected.schema.names == [field.name for field in DEAD_LETTERS.computed]
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -190,7 +190,7 @@ def test_dead_letters_of_an_endless_name_name_no_instrument() -> None:
 
 def test_dead_letters_fit_the_table() -> None:
     letters = dead_letters("news", _batch("news", {}, {}), np.array([1]), [DeadLetterReason.DUPLICATE], ["seen"])
-    assert list(letters.schema) == [field.arrow for field in DEAD_LETTERS.fields if field.name != "run_id"]
+    assert list(letters.schema) == [field.arrow for field in DEAD_LETTERS.computed]
     assert letters.column("offset").to_pylist() == [11]
 
 

@@ -86,8 +86,8 @@ def test_signal_says_what_it_was_made_from():
 
 def test_signal_columns_are_those_of_the_table_without_the_run():
     [batch] = engine(REVERT).update(frame(REVERT, bars([0], [60 * SECOND]), zscore=[-3.0]), ["A"])
-    assert batch.schema.names == list(SIGNALS.names[1:])
-    assert [field.type for field in batch.schema] == [SIGNALS.arrow.field(name).type for name in SIGNALS.names[1:]]
+    assert batch.schema.names == [field.name for field in SIGNALS.computed]
+    assert [field.type for field in batch.schema] == [field.arrow.type for field in SIGNALS.computed]
 
 
 def test_signal_id_is_the_same_again_and_differs_by_what_it_names():

@@ -21,7 +21,7 @@ def test_exit_codes_are_fixed():
     """Scripts depend on them."""
     assert {code.name: code.value for code in ExitCode} == {
         "OK": 0, "INTERNAL": 1, "USAGE": 2, "CONFIG": 3, "INPUT": 4, "LOCKED": 5, "VERSION": 6, "STORAGE": 7,
-        "FINDINGS": 8, "INTERRUPTED": 130,
+        "FINDINGS": 8, "FLOOD": 9, "DEADLINE": 10, "INTERRUPTED": 130,
     }  # fmt: skip
 
 

@@ -11,7 +11,14 @@ from schemas.errors import ConfigError
 from schemas.fields import Field, Schema
 from schemas.tables import TABLES
 from scripts.generate_docs import REPOSITORY, generated, main, stale
-from sinks.ddl import check_feature_names, create_table_sql, create_view_sql, feature_view_sql, generated_migrations
+from sinks.ddl import (
+    check_feature_names,
+    create_table_sql,
+    create_view_sql,
+    feature_view_sql,
+    generated_migrations,
+    provenance_sql,
+)
 from sinks.migrate import Migration, known_migrations
 
 POINT = Schema(
@@ -50,6 +57,17 @@ def test_every_key_has_the_run_in_front() -> None:
     assert {schema.key[0] for schema in TABLES.values()} == {"run_id"}
 
 
+def test_provenance_is_added_by_a_migration_of_its_own() -> None:
+    fields = (*POINT.fields, Field("origin", "text", "whence", provenance=True))
+    schema = Schema("point", POINT.doc, fields, POINT.key)
+    assert create_table_sql(schema) == create_table_sql(POINT)
+    assert provenance_sql(schema) == (
+        "ALTER TABLE point_data ADD COLUMN IF NOT EXISTS `origin` String CODEC(ZSTD(1)) COMMENT 'whence'",
+        create_view_sql(POINT),
+    )
+    assert provenance_sql(POINT) == ()
+
+
 def test_views_read_each_key_once() -> None:
     assert create_view_sql(POINT) == "CREATE OR REPLACE VIEW point AS\nSELECT * FROM point_data FINAL"
 
@@ -79,7 +97,8 @@ def test_migration_statements_leave_comments_out_and_can_be_run_again() -> None:
     assert migration.statements == ("SELECT 1", "SELECT ';' AS a")
     for known in known_migrations():
         for statement in known.statements:
-            assert statement.startswith(("CREATE TABLE IF NOT EXISTS", "CREATE OR REPLACE VIEW"))
+            assert statement.startswith(("CREATE TABLE IF NOT EXISTS", "CREATE OR REPLACE VIEW", "ALTER TABLE"))
+            assert not statement.startswith("ALTER") or "ADD COLUMN IF NOT EXISTS" in statement
 
 
 def test_feature_names_that_are_columns_are_refused() -> None:

@@ -1,0 +1,62 @@
+"""Where the rows of a live run go: the database, and the topics that are configured."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dataflows.settings import Settings
+from dataflows.sources.kafka_client import open_producer
+from dataflows.sources.kafka_config import KafkaConfig
+from schemas.tables import DEAD_LETTERS, SIGNALS
+from sinks.dead_letter_limit import DeadLetterLimit
+from sinks.tables import RowWriter
+from sinks.tee import ClosableWriter, Tee
+from sinks.topics import TopicWriter
+from sinks.writer import BufferedWriter
+
+__all__ = ["Outlets"]
+
+
+class Outlets:
+    """Makes the writer that all rows of a process go through.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    config
+        The brokers.
+    run_id
+        The run.
+    """
+
+    def __init__(self, settings: Settings, config: KafkaConfig, run_id: str) -> None:
+        self._settings = settings
+        self._config = config
+        self._run_id = run_id
+        self._database: BufferedWriter | None = None
+        self._topics: TopicWriter | None = None
+
+    def __call__(self, database: BufferedWriter) -> RowWriter:
+        """Return the writer over that of the database."""
+        self._database = database
+        outputs = self._settings.outputs
+        wanted = {SIGNALS.name: outputs.signals, DEAD_LETTERS.name: outputs.dead_letters}
+        topics = {table: topic for table, topic in wanted.items() if topic}
+        writer: ClosableWriter = database
+        if topics:
+            producer = partial(open_producer, self._config)
+            self._topics = TopicWriter.open(producer, topics, run_id=self._run_id)
+            # first what somebody waits for
+            writer = Tee((self._topics, database))
+        return DeadLetterLimit(writer, most=outputs.max_dead_letters, window=outputs.dead_letter_window)
+
+    @property
+    def written(self) -> dict[str, int]:
+        """Rows stored by this process, by table."""
+        return dict(self._database.written) if self._database is not None else {}
+
+    def close(self) -> None:
+        """Let go of the producer."""
+        if self._topics is not None:
+            self._topics.close()
