@@ -302,9 +302,7 @@ def status(
         typer.Option("--db", metavar="FOLDER|URL", envvar="SIGNALBOX_DB", help="Database that the run writes to."),
     ] = None,
     recovery: Recovery = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Say only what is wrong; exit with 8 if anything is.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say only what is wrong; exit with 8 if anything is.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:

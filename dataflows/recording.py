@@ -271,7 +271,6 @@ class _Recorder:
             self._open()
             self._read()
             self._commit()
-            self.source.check_partitions()
         except Exception:
             # what is complete is kept: the records might be gone from the brokers when they are read again
             if self._opened and not self.recording.failed:

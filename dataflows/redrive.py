@@ -268,7 +268,7 @@ class Redrive:
     def _record_of(self, place: Place) -> Place:
         """Return the place of the Kafka record that holds a row."""
         topic = self._config.topics.get(place.topic)
-        if topic is None or topic.format == "json":
+        if topic is None or topic.format != "arrow":
             return place
         return place._replace(offset=place.offset // ROWS_PER_RECORD)
 
@@ -282,6 +282,8 @@ class Redrive:
             return f"there is no partition {place.partition} of `{place.topic}`"
         if topic.format == "arrow" and (place.offset % ROWS_PER_RECORD or letter.payload.startswith(b"{")):
             return "a row of an Arrow record stands for itself; its publisher has to send the record anew"
+        if topic.format == "avro" and letter.payload.startswith(b"{"):
+            return "only the values of an Avro record were kept; its publisher has to send the record anew"
         if times >= self._most_times:
             return f"redriven {times} times already"
         return None

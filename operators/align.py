@@ -28,7 +28,7 @@ from schemas.errors import InvariantError, VersionError
 from schemas.failure import noted
 from schemas.metrics import ALIGN_HELD, EPOCH_DURATION, FRAME_RECORDS
 from schemas.records import archive_schema
-from schemas.telemetry import MAX_LINKS, add, distinct, is_measuring, is_sampled, is_tracing, record, stage
+from schemas.telemetry import MAX_LINKS, add, distinct, is_measuring, is_sampled, is_tracing, record, span, stage
 
 __all__ = ["AlignState", "align"]
 
@@ -90,6 +90,11 @@ class AlignState:
             if ready is not None:
                 batches[topic] = ready
         return Frame(frontier, batches)
+
+    def completes(self, arrivals: Iterable[Arrival]) -> bool:
+        """Return whether `update` would give a frame, without taking anything."""
+        clocks = self._clocks | {arrival.source: arrival.clock for arrival in arrivals}
+        return min(clocks.values()) > self._frontier
 
     def _add(self, arrival: Arrival) -> None:
         clock = self._clocks.get(arrival.source)
@@ -217,17 +222,17 @@ class _AlignLogic(StatefulBatchLogic[Arrival, Frame, dict[str, Any]]):
 
     @noted
     def on_batch(self, values: list[Arrival]) -> tuple[Iterable[Frame], bool]:
-        with stage("align", parent=self._parent(values)) as span:
+        with stage("align", parent=self._parent(values)) if self._state.completes(values) else span("") as current:
             frame = self._state.update(values)
             if frame is None or not frame.batches:
-                span.discard()
+                current.discard()
             else:
-                span.link(self._state.origins)
+                current.link(self._state.origins)
         if is_measuring():
             self._measure(frame)
         if frame is None:
             return [], StatefulBatchLogic.RETAIN
-        return [replace(frame, trace=span.trace) if span.trace else frame], StatefulBatchLogic.RETAIN
+        return [replace(frame, trace=current.trace) if current.trace else frame], StatefulBatchLogic.RETAIN
 
     def _parent(self, values: list[Arrival]) -> str:
         """Return the context of the last arrival, else of the first held back; traces that are kept come first."""
@@ -239,8 +244,9 @@ class _AlignLogic(StatefulBatchLogic[Arrival, Frame, dict[str, Any]]):
 
     def _measure(self, frame: Frame | None) -> None:
         held = self._state.buffered_rows
-        add(ALIGN_HELD, held - self._held)
-        self._held = held
+        if held != self._held:
+            add(ALIGN_HELD, held - self._held)
+            self._held = held
         if frame is not None and frame.batches:
             record(FRAME_RECORDS, sum(batch.num_rows for batch in frame.batches.values()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
@@ -23,6 +24,8 @@ __all__ = ["METRICS", "CountState", "count", "count_rows"]
 
 _INTERVAL_S: Final = 5.0
 """Time between two rows of a counter that grows."""
+_MEASURED_S: Final = 0.25
+"""Time between two emissions of metrics: no reader looks more often, and batches can come by the thousand."""
 METRICS: Final = {
     CountKind.READ.value: RECORDS_READ,
     CountKind.DECODED.value: RECORDS_DECODED,
@@ -81,26 +84,21 @@ def count_rows(totals: Counts) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _measure(increments: Counts) -> None:
-    """Emit increments as metrics. After a crash these count again what is computed again; the totals do not."""
-    if is_measuring():
-        for (kind, subject, reason), number in increments.items():
-            metric = METRICS[kind]
-            add(metric, number, *(subject, reason)[: len(metric.attributes)])
-
-
 class _CountLogic(StatefulBatchLogic[Counts, Rows, list[tuple[str, str, str, int]]]):
     def __init__(self, resume: list[tuple[str, str, str, int]] | None) -> None:
         self._state = CountState()
         if resume is not None:
             self._state.restore(resume)
+        self._unmeasured: Counter[tuple[str, str, str]] = Counter()
+        self._measured = 0.0
         self._due = time.monotonic() + _INTERVAL_S
 
     @noted
     def on_batch(self, values: list[Counts]) -> tuple[Iterable[Rows], bool]:
         for increments in values:
             self._state.update(increments)
-            _measure(increments)
+            self._unmeasured.update(increments)
+        self._measure(_MEASURED_S)
         # when totals are given changes nothing: they only grow, and the larger of two stays
         if (now := time.monotonic()) < self._due:
             return [], StatefulBatchLogic.RETAIN
@@ -108,10 +106,27 @@ class _CountLogic(StatefulBatchLogic[Counts, Rows, list[tuple[str, str, str, int
         return self.on_eof()
 
     def on_eof(self) -> tuple[Iterable[Rows], bool]:
+        self._measure(0.0)
         return [Rows(RUN_COUNTS.name, count_rows(self._state.totals))], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> list[tuple[str, str, str, int]]:
+        self._measure(0.0)
         return self._state.snapshot()
+
+    def _measure(self, least: float) -> None:
+        """Emit what was added as metrics, unless that was done less than so many seconds ago.
+
+        After a crash the metrics count again what is computed again; the totals do not.
+        """
+        now = time.perf_counter()
+        if now - self._measured < least:
+            return
+        self._measured = now
+        if is_measuring():
+            for (kind, subject, reason), number in self._unmeasured.items():
+                metric = METRICS[kind]
+                add(metric, number, *(subject, reason)[: len(metric.attributes)])
+        self._unmeasured.clear()
 
 
 @operator

@@ -193,8 +193,10 @@ class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
     def on_batch(self, values: list[Frame]) -> tuple[Iterable[ShardOutput], bool]:
         outputs = [output for frame in values for output in self._compute(frame)]
         if is_measuring():
-            add(STATE_INSTRUMENTS, self._state.instruments - self._instruments)
-            self._instruments = self._state.instruments
+            instruments = self._state.instruments
+            if instruments != self._instruments:
+                add(STATE_INSTRUMENTS, instruments - self._instruments)
+                self._instruments = instruments
         return outputs, StatefulBatchLogic.RETAIN
 
     def _compute(self, frame: Frame) -> list[ShardOutput]:

@@ -323,10 +323,10 @@ SINK_ERRORS = Counter(
     doc="Inserts that failed; the run ends.",
     attributes=(_TABLE,),
 )
-SINK_QUEUE = UpDownCounter(
-    name="signalbox.sink.queue.size",
-    unit="By",
-    doc="Bytes of rows that wait in the writer's buffers and queue, or are being inserted.",
+SINK_QUEUE = Observed(
+    name="signalbox.sink.queue.rows",
+    unit="{row}",
+    doc="Rows that wait in the writer's buffers and queue, or are being inserted.",
 )
 SINK_LATENCY = Histogram(
     name="signalbox.sink.latency",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from datetime import timedelta
+from itertools import count
+from typing import Final, Self, TypeVar
 
 from schemas.errors import StorageError, TransientError
 
 __all__ = ["Backoff"]
 
+_LOG: Final = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +46,26 @@ class Backoff:
     sleep: Callable[[float], None] = time.sleep
     retries: int = field(default=0, init=False)
 
+    @classmethod
+    def lasting(cls, patience: timedelta) -> Self:
+        """Return one whose last call is made no earlier than `patience` after the first.
+
+        Examples
+        --------
+        >>> Backoff.lasting(timedelta(minutes=2)).seconds
+        121.3
+        """
+        return next(found for attempts in count(2) if (found := cls(attempts)).seconds >= patience.total_seconds())
+
+    @property
+    def seconds(self) -> float:
+        """Delays between the first call and the last one together."""
+        return sum(self._delay(attempt) for attempt in range(1, self.attempts))
+
+    def _delay(self, attempt: int) -> float:
+        doubled: float = self.first_delay * 2 ** min(attempt - 1, 60)
+        return min(doubled, self.max_delay)
+
     def run(self, call: Callable[[], _Result]) -> _Result:
         """Return the result of a call, repeating it while it raises `TransientError`.
 
@@ -52,10 +76,16 @@ class Backoff:
         """
         for attempt in range(1, self.attempts):
             try:
-                return call()
-            except TransientError:
+                result = call()
+            except TransientError as error:
+                if attempt == 1:
+                    _LOG.warning("%s; trying again for %.0f s", error, self.seconds)
                 self.retries += 1
-                self.sleep(min(self.first_delay * 2 ** (attempt - 1), self.max_delay))
+                self.sleep(self._delay(attempt))
+            else:
+                if attempt > 1:
+                    _LOG.warning("attempt %d succeeded", attempt)
+                return result
         try:
             return call()
         except TransientError as error:

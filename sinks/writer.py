@@ -16,7 +16,7 @@ import pyarrow as pa
 from schemas.errors import StorageError
 from schemas.metrics import SINK_ERRORS, SINK_QUEUE
 from schemas.tables import TABLES
-from schemas.telemetry import MAX_LINKS, add, current_trace, distinct, is_measuring, stage, trace_id
+from schemas.telemetry import MAX_LINKS, add, current_trace, distinct, is_measuring, observe, stage, trace_id
 from sinks.measures import measure_insert
 from sinks.store import Store
 
@@ -35,8 +35,6 @@ class _Buffer:
     rows: int = 0
     since: float = 0.0
     traces: list[str] = field(default_factory=list)
-    size: int = 0
-    """bytes, counted only for the metric"""
 
 
 class BufferedWriter:
@@ -99,6 +97,9 @@ class BufferedWriter:
         self._closed = False
         self.written: dict[str, int] = {}
         self.inserts = 0
+        # one is counted by who writes, the other by who inserts, so that neither needs a lock
+        self._taken = self._stored = 0
+        observe(SINK_QUEUE, lambda: [(self._taken - self._stored, ())])
         if background:
             self._thread = threading.Thread(target=self._work, name="signalbox-writer", daemon=True)
             self._thread.start()
@@ -133,12 +134,9 @@ class BufferedWriter:
             trace = current_trace()
             buffer.batches.append(_traced(table, rows, trace))
             buffer.rows += rows.num_rows
-            if trace:
+            if trace and len(buffer.traces) <= MAX_LINKS:
                 buffer.traces = distinct([*buffer.traces, trace], MAX_LINKS + 1)
-            if is_measuring():
-                size = int(rows.nbytes)
-                buffer.size += size
-                add(SINK_QUEUE, size)
+            self._taken += rows.num_rows
         self._submit_due()
 
     def flush(self) -> None:
@@ -161,6 +159,7 @@ class BufferedWriter:
             return
         self._closed = True
         self._buffers.clear()
+        self._stored = self._taken
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
@@ -212,8 +211,7 @@ class BufferedWriter:
         except BaseException:
             add(SINK_ERRORS, 1, table)
             raise
-        finally:
-            add(SINK_QUEUE, -buffer.size)
+        self._stored += rows.num_rows
         if is_measuring():
             measure_insert(table, rows, time.perf_counter() - began)
         self.written[table] = self.written.get(table, 0) + stored

@@ -195,7 +195,7 @@ def test_every_metric_of_the_catalogue_arrives_and_no_other(stored, archive, end
     assert 4 < endpoint.values("signalbox.source.lag.duration")[("trades",)] < 30
     assert 4 < endpoint.values("signalbox.watermark.lag")[()] < 30
     assert endpoint.values("signalbox.align.held") == {(): 0}
-    assert endpoint.values("signalbox.sink.queue.size") == {(): 0}
+    assert endpoint.values("signalbox.sink.queue.rows") == {(): 0}
     assert endpoint.values("signalbox.state.instruments") == {(): 3}
     (latency,) = [
         p for p in endpoint.metrics["signalbox.sink.latency"] if p["attributes"]["signalbox.table"] == "bars"

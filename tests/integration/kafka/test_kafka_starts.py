@@ -290,6 +290,10 @@ def test_run_stopped_before_it_has_caught_up_adds_no_partition(kafka_broker, top
     starts = kept(KafkaSource.connect(settings))
     grow(kafka_broker, name, 2)
     source = KafkaSource.connect(settings, starts=starts)
+    deadline = time.monotonic() + 20
+    while not source.is_growing:
+        source.watch.look()
+        assert time.monotonic() < deadline
     read = reading(source)
     read.until(lambda: len(read.column("offset")) >= 10)
     source.stop.set()

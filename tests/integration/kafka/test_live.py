@@ -32,7 +32,7 @@ from tests.services.live_topics import FAST, LiveTopics, until
 PARTITIONS = 2
 SOURCES = PARTITIONS * len(TOPICS)
 SNAPSHOTS = f'{FAST}\n[recovery]\nsnapshot_interval = "200ms"\n'
-FAULTS = FaultConfig(duplicate_trades=4, late_trades=4, sequence_gaps=2, malformed=3, crossed_quotes=2)
+FAULTS = FaultConfig(duplicate_trades=4, late_trades=4, late_by="30s", sequence_gaps=2, malformed=3, crossed_quotes=2)
 MARKET = SimulatorConfig(seed=11, instruments=6, duration="2m", snapshot_interval="20s", faults=FAULTS)
 
 
@@ -239,6 +239,22 @@ def test_process_of_three_killed_ends_the_others_and_all_go_on(market: Archive, 
     assert run_tables(empty, run) == undisturbed(empty)
 
 
+@pytest.fixture(scope="module")
+def kept(day: LiveTopics) -> Iterator[LiveRun]:
+    """A run that was stopped."""
+    run = LiveRun("kept", day.url, day.configure(), day.folder / "recovery", day.folder / "logs")
+    finish(run)
+    yield run
+    run.kill()
+
+
+def assert_refused(run: LiveRun, code: int, message: str) -> None:
+    run.start()
+    assert run.wait(30) == [code], run.errors()
+    assert message in run.errors()
+    assert "Traceback" not in run.errors()
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
@@ -253,20 +269,42 @@ def test_folder_of_something_else_is_refused(kept: LiveRun, change: dict[str, An
     content = identity.read_text()
     identity.write_text(json.dumps(json.loads(content) | change))
     try:
-        assert started(kept) == (code, message)
+        assert_refused(kept, code, message)
     finally:
         identity.write_text(content)
 
 
-@pytest.fixture(scope="module")
-def kept(day: LiveTopics) -> LiveRun:
-    """A run that was stopped."""
-    run = LiveRun("kept", day.url, day.configure(), day.folder / "recovery", day.folder / "logs")
-    finish(run)
-    return run
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("entry_zscore = 1.0", "entry_zscore = 1.5", "run `kept` began with config_hash `"),
+        ('clock = "record"', 'clock = "header"', "run `kept` began with source `topics trades"),
+    ],
+)
+def test_change_that_alters_results_is_refused(kept: LiveRun, old: str, new: str, message: str):
+    config = kept.config.read_text()
+    kept.config.write_text(config.replace(old, new))
+    try:
+        assert_refused(kept, ExitCode.CONFIG, message)
+    finally:
+        kept.config.write_text(config)
 
 
-def started(run: LiveRun, message: str = "") -> tuple[int, str]:
-    run.start()
-    (code,) = run.wait(30)
-    return code, run.errors()
+def test_change_that_alters_no_result_is_taken_and_refusals_lost_nothing(kept: LiveRun, day: LiveTopics, expected: Any):
+    day.configure(extra=SNAPSHOTS.replace("50ms", "80ms") + 'drain = "20s"\n')
+    finish(kept)
+    day.configure()
+    assert kept.result()["resumed"]
+    assert run_tables(day, kept) == expected
+
+
+def test_run_without_a_folder_for_snapshots_is_refused(day: LiveTopics):
+    done = signalbox("run", "--db", day.url, "--config", day.configure())
+    assert done.returncode == ExitCode.CONFIG
+    assert "expected a folder for the snapshots of a live run, found none; name one with `--recovery`" in done.stderr
+
+
+def test_run_without_topics_is_refused(day: LiveTopics, tmp_path: Path):
+    done = signalbox("run", "--db", tmp_path / "database")
+    assert done.returncode == ExitCode.CONFIG
+    assert "expected brokers and topics in section `[kafka]` of the configuration, found none; add them" in done.stderr

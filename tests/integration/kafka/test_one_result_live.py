@@ -57,7 +57,7 @@ def digests(url: str, run_id: str) -> dict[str, Any]:
     with Store.open(url, read_only=True) as store:
         found = store.digest(run_id)
         counts = [count for count in store.counts(run_id) if count.kind != "written"]
-    assert found["bars"].rows and found["features"].rows and found["signals"].rows and found["dead_letters"].rows
+    assert all(found[table].rows for table in ("bars", "features", "signals", "dead_letters"))
     return {"digests": found, "counts": counts}
 
 
