@@ -10,8 +10,10 @@ PYTEST_ARGS ?=
 # one process for each CPU, four at most: the slowest files end together, and memory stays below 4 GB
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 CRASH_ARGS ?=
+BENCH_ARGS ?=
+SOAK_ARGS ?=
 
-.PHONY: setup demo test coverage crash-test check lint types contracts bench bench-smoke docs docs-check clean help
+.PHONY: setup demo test coverage crash-test live-crash-test check lint types contracts bench bench-smoke bench-kafka soak docs docs-check clean help
 
 setup: $(STAMP)  ## create .venv from the lock file (does nothing when it is current)
 
@@ -31,6 +33,9 @@ coverage: setup  ## the same with the share of lines and branches that run, whic
 crash-test: setup  ## kill a replay at random moments and compare its end with one that was left alone
 	@$(BIN)/python -m scripts.crash_test $(CRASH_ARGS)
 
+live-crash-test: setup  ## the same with a live run on Kafka, and broker and database disturbed
+	@$(BIN)/python -m scripts.live_crash_test $(CRASH_ARGS)
+
 check: lint types contracts docs-check  ## everything but the tests
 
 lint: setup  ## ruff: style, docstrings, complexity
@@ -48,6 +53,12 @@ bench: setup  ## measure beside peers, write benchmarks/results/
 
 bench-smoke: setup  ## the same on a small workload; writes nothing to the results folder
 	@$(BIN)/python -m benchmarks.run --smoke
+
+bench-kafka: setup  ## measure the live path on a broker of its own, beside peers; needs Java and Maven
+	@$(BIN)/python -m benchmarks.kafka $(BENCH_ARGS)
+
+soak: setup  ## run live for half an hour under a steady load, and see that memory and lag stay; needs Java and Maven
+	@$(BIN)/python -m scripts.soak $(SOAK_ARGS)
 
 docs: setup  ## regenerate the reference pages of docs/ from the code
 	@$(BIN)/python -m scripts.generate_docs

@@ -3,10 +3,10 @@
 It pins older versions of our libraries, so it has an environment of its own, made once from the hashed lock file in
 `benchmarks/peers/quix/` and kept in `.benchmark-cache/`.
 
-`python -m benchmarks.kafka_quix DATABASE ROWS --archive ARCHIVE` compares our bars and z-scores with the peer's and
-exits with 1 where they differ. Both close a bar a second after its end, we by the arrival of records and Quix Streams by
-their event times, so a trade that is reported late can miss a bar of one side alone: bars with such a trade are left
-out. So are the last bars of an instrument, which Quix Streams keeps open until its next trade.
+`python -m benchmarks.kafka_quix DATABASE ROWS --archive ARCHIVE` compares our bars and z-scores with the peer's, and
+exits with 1 where they differ. Both close a bar a second after its end, we by the arrival of records and Quix Streams
+by their event times, so a trade that is reported late can miss a bar of one side alone: bars with such a trade are
+left out. So are the last bars of an instrument, which Quix Streams keeps open until its next trade.
 """
 
 from __future__ import annotations
@@ -116,12 +116,15 @@ def agree(database: Path, rows: Path, archive: Path) -> tuple[int, list[str]]:
     last = theirs.group_by("instrument_id", "seconds").agg(pl.col("start").max().alias("last"))
     ours = ours.join(last, on=("instrument_id", "seconds")).filter(pl.col("start") <= pl.col("last")).drop("last")
     left_out = _left_out(ours, theirs, archive)
-    bars = [side.join(left_out.filter("touched"), on=_KEY, how="anti") for side in (ours, theirs)]
-    scores = [side.join(left_out.filter("unscored"), on=_KEY, how="anti") for side in (ours, theirs)]
-    found = compare_frames("bars", *bars, _KEY, _BAR) + compare_frames("features", *scores, _KEY, ("zscore",))
-    if not bars[0].height:
+    found = []
+    for table, flag, columns in (("bars", "touched", _BAR), ("features", "unscored", ("zscore",))):
+        less = left_out.filter(flag)
+        mine, peer = (side.join(less, on=_KEY, how="anti") for side in (ours, theirs))
+        found += compare_frames(table, mine, peer, _KEY, columns)
+    compared = left_out.height - left_out["touched"].sum()
+    if not compared:
         return 0, ["no bar to compare"]
-    return bars[0].height, [f"{one.table}.{one.column}: {one.count} differ" for one in found if one.count]
+    return compared, [f"{one.table}.{one.column}: {one.count} differ" for one in found if one.count]
 
 
 def _left_out(ours: pl.DataFrame, theirs: pl.DataFrame, archive: Path) -> pl.DataFrame:

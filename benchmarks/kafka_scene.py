@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from dataflows.publishing import PublishOptions, publish
 from dataflows.settings import load_settings
@@ -20,7 +20,7 @@ from scripts.live_crash_test import Broker, Database
 from scripts.live_run import write_config
 from sinks.archive import Archive
 
-__all__ = ["Scene", "Topics", "create", "in_process", "open_scene"]
+__all__ = ["Scene", "Topics", "create", "in_process", "open_scene", "peak_mib"]
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _SECONDS: Final = 60.0
@@ -135,10 +135,16 @@ def open_scene(folder: Path) -> Iterator[Scene]:
         broker.stop()
 
 
+def peak_mib() -> float:
+    """Return the largest resident size of this process, MiB. `ru_maxrss` would be its parent's, if that was larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def in_process(*arguments: str, patience: float = 900.0) -> dict[str, Any]:
     """Run a module of ours in a process of its own and return the JSON of its last line."""
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience, cwd=REPOSITORY)
     if done.returncode:
-        raise SystemExit(f"`{' '.join(arguments)}` failed:\n{done.stderr[-4000:]}")
+        raise SystemExit(f"`{' '.join(arguments)}` failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

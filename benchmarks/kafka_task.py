@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.kafka_scene import Topics
+from benchmarks.kafka_scene import Topics, peak_mib
 
 __all__ = ["TASKS", "main"]
 
@@ -145,8 +144,7 @@ def main() -> None:
     cpu = time.process_time()
     found = task(chosen.topics, chosen.out / "measured", chosen.extra)
     cpu = time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu_seconds": cpu, "peak_mib": peak} | found))
+    print(json.dumps({"cpu_seconds": cpu, "peak_mib": peak_mib()} | found))
 
 
 if __name__ == "__main__":

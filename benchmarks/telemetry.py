@@ -1,4 +1,4 @@
-"""What telemetry costs a replay: `python -m benchmarks.telemetry [--batch-rows N] [--repeat R]`.
+"""What telemetry costs a replay: `python -m benchmarks.telemetry [--size full] [--batch-rows N]`.
 
 The same archive is replayed with telemetry off, on (metrics and every trace), and on with an endpoint that is not
 there, in turn, each time in a process of its own. The endpoint is another process that throws everything away. CPU
@@ -30,7 +30,8 @@ _ABSENT: Final = "http://127.0.0.1:9"
 _QUARTER: Final = Workload(
     instruments=100, quotes=1_500_000, trades=990_000, news=5_000, posts=5_000, seconds=FULL.seconds // 4
 )
-"""A quarter of the full workload at its density: seconds a run."""
+"""A quarter of the full workload at its density: a second or two a run."""
+_SIZES: Final = {"smoke": SMOKE, "quarter": _QUARTER, "full": FULL}
 
 
 def measure(archive: Path, endpoint: str, batch_rows: int) -> dict[str, float]:
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--batch-rows", type=int, default=262_144, help="records of all topics together in a batch")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each kind")
-    parser.add_argument("--smoke", action="store_true", help="a small workload")
+    parser.add_argument("--size", choices=_SIZES, default="quarter", help="workload")
     parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--endpoint", default="", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.archive is not None:
         print(json.dumps(measure(options.archive, options.endpoint, options.batch_rows)))
     else:
-        archive = archive_of(SMOKE if options.smoke else _QUARTER)
+        archive = archive_of(_SIZES[options.size])
         archive_of(SMOKE)
         print(json.dumps(compare(archive, options.batch_rows, options.repeat), indent=2))
 

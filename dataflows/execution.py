@@ -30,6 +30,7 @@ from operators.feature_engine import feature_set
 from schemas.enums import CountKind, RunStatus
 from schemas.errors import ConfigError, ExitCode, SignalboxError, TransientError
 from schemas.failure import first_failure, forget_failures
+from sinks.retry import Backoff
 from sinks.store import Run, RunCount, Store
 from sinks.tables import RowWriter, TableSink
 from sinks.writer import BufferedWriter
@@ -136,24 +137,25 @@ def execute(job: Execution, store: Store, *, progress: Progress | None = None) -
     writers = _Writers(job, store)
     flow = build_graph(job.settings, job.source, job.source.sources, TableSink(writers.make))
     started = time.perf_counter()
-    try:
-        with _stopping_on_signals(job), _reporting(job.source, progress):
-            _run(flow, job, config)
-        writers.flush()
-        if job.cluster.leads and job.recovery is not None:
-            keep_starts(job.recovery, job.starts())
-    except BaseException:
-        if job.cluster.leads:
-            with suppress(SignalboxError):  # the first error is the one to show
-                store.finish_run(job.run_id, RunStatus.FAILED)
-        raise
-    finally:
-        writers.close()
-    seconds = time.perf_counter() - started
-    status = RunStatus.STOPPED if job.stop.is_set() and not job.source.exhausted else RunStatus.COMPLETE
-    if not job.cluster.leads:
-        return RunResult(job.run_id, status, resumable, job.source.delivered, seconds, (), {})
-    result = _account(job, store, status, seconds, resumed=resumable)
+    with _stopping_on_signals(job):
+        try:
+            with _reporting(job.source, progress):
+                _run(flow, job, config)
+            writers.flush()
+            if job.cluster.leads and job.recovery is not None:
+                keep_starts(job.recovery, job.starts())
+        except BaseException:
+            if job.cluster.leads:
+                with suppress(SignalboxError):  # the first error is the one to show, and at once
+                    Store(store.connection, Backoff(attempts=1)).finish_run(job.run_id, RunStatus.FAILED)
+            raise
+        finally:
+            writers.close()
+        seconds = time.perf_counter() - started
+        status = RunStatus.STOPPED if job.stop.is_set() and not job.source.exhausted else RunStatus.COMPLETE
+        if not job.cluster.leads:
+            return RunResult(job.run_id, status, resumable, job.source.delivered, seconds, (), {})
+        result = _account(job, store, status, seconds, resumed=resumable)
     if job.recovery is not None and status is RunStatus.COMPLETE:
         discard_recovery(job.recovery)
     return result
@@ -255,31 +257,37 @@ def _run(flow: Any, job: Execution, recovery: RecoveryConfig | None) -> None:
             recovery_config=recovery,
         )
     except BytewaxRuntimeError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        _raise_known(cause if cause is not error else first_failure(), error)
+        found = _known(error) or _known(first_failure())
+        if found is not None:
+            raise found from found.__cause__
         raise
     except BaseException as error:
         # in a cluster the engine loses its connections, which it reports as a panic, before it can report why
         if not cluster.addresses or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
             raise
-        _raise_known(first_failure(), error)
+        failure = first_failure()
+        if failure is not None:
+            raise failure from failure.__cause__
         raise TransientError(
             f"expected the {len(cluster.addresses)} processes of the cluster to stay, found that one of them ended or "
             "could not be reached; see its log, and start all of them again: the run goes on from its snapshot"
         ) from error
 
 
-def _raise_known(found: BaseException | None, error: BaseException) -> None:
-    """Raise the error that a step ended with, where it is known."""
-    if isinstance(found, SignalboxError) or (found is not None and not isinstance(error, BytewaxRuntimeError)):
-        raise found from error
+def _known(error: BaseException | None) -> SignalboxError | None:
+    """Return the error of ours that was raised last, among an error and its causes."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SignalboxError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__
+    return None
 
 
 @contextmanager
 def _stopping_on_signals(job: Execution) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the input; what is in the graph is finished and stored, within the deadline.
+    """Let SIGINT and SIGTERM end the input; what is in the graph is finished, stored and accounted for in time.
 
     A second signal ends the process at once; the run then goes on from its last snapshot.
     """
@@ -287,10 +295,12 @@ def _stopping_on_signals(job: Execution) -> Iterator[None]:
         yield
         return
     timer: list[threading.Timer] = []
+    seen: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if job.stop.is_set():
+        if seen:  # the input may have set `stop` before the first one
             _leave("stopped at once by a second signal", ExitCode.INTERRUPTED)
+        seen.append(number)
         job.stop.set()
         if job.drain is not None:
             seconds = job.drain.total_seconds()

@@ -21,6 +21,7 @@ from dataflows.sources.kafka import KafkaSource
 from dataflows.sources.kafka_config import KafkaConfig
 from dataflows.sources.replay_range import ReplayRange
 from dataflows.status import SourceStatus, StatusWriter
+from dataflows.telemetry import register_source, start_telemetry
 from schemas.errors import ConfigError, TransientError
 from sinks.store import Store
 
@@ -109,7 +110,9 @@ def run_topics(
         bounded=job.part is not None,
     )
     status = _status(job, source, outlets, stop)
-    with closing(outlets) if outlets else nullcontext(), status or nullcontext():
+    telemetry = start_telemetry(job.settings.telemetry, job.run_id, str(job.cluster.process_id))
+    with telemetry, closing(outlets) if outlets else nullcontext(), status or nullcontext():
+        register_source(source)
         result = execute(execution, store, progress=_report(source, progress))
     source.check_partitions()
     return result

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from dataflows.settings import Settings
 from dataflows.sources.kafka_client import open_producer
-from dataflows.sources.kafka_config import KafkaConfig
+from dataflows.sources.kafka_config import ArrivalClock, KafkaConfig
 from schemas.tables import DEAD_LETTERS, SIGNALS
 from sinks.dead_letter_limit import DeadLetterLimit
+from sinks.order_warning import OrderWarning
 from sinks.tables import RowWriter
 from sinks.tee import ClosableWriter, Tee
 from sinks.topics import TopicWriter
 from sinks.writer import BufferedWriter
 
 __all__ = ["Outlets"]
+
+_SKEWED: Final = (
+    "synchronise the clocks of this machine and of the brokers, then raise `kafka.idle_margin` above what is left"
+)
+_REMEDIES: Final[dict[ArrivalClock, str]] = {
+    "broker": _SKEWED,
+    "header": _SKEWED,
+    "record": "publish each partition in the order of `ts_recv`, and no heartbeat ahead of it",
+}
+"""What to do about records behind the clock of their partition, by whose clock it is."""
 
 
 class Outlets:
@@ -49,7 +61,8 @@ class Outlets:
             self._topics = TopicWriter.open(producer, topics, run_id=self._run_id)
             # first what somebody waits for
             writer = Tee((self._topics, database))
-        return DeadLetterLimit(writer, most=outputs.max_dead_letters, window=outputs.dead_letter_window)
+        limited = DeadLetterLimit(writer, most=outputs.max_dead_letters, window=outputs.dead_letter_window)
+        return OrderWarning(limited, {topic: _REMEDIES[entry.clock] for topic, entry in self._config.topics.items()})
 
     @property
     def written(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from dataflows.runs import RunResult
 from dataflows.settings import Settings
 from dataflows.sources.archive import ArchiveSource
 from dataflows.sources.replay_range import ReplayRange
+from dataflows.telemetry import start_telemetry
 from schemas.time import format_time
 from sinks.archive import Archive
 from sinks.store import Store
@@ -91,7 +92,8 @@ def replay(job: Replay, store: Store, *, progress: Progress | None = None) -> Ru
         recovery=job.recovery,
     )
     report = None if progress is None else lambda delivered: progress(delivered, source.rows)
-    return execute(execution, store, progress=report)
+    with start_telemetry(job.settings.telemetry, job.run_id, str(job.cluster.process_id)):
+        return execute(execution, store, progress=report)
 
 
 def _origin(job: Replay) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from types import NoneType, UnionType
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
@@ -38,6 +39,13 @@ class SinkConfig(ComponentConfig):
         ge=timedelta(milliseconds=10),
         le=timedelta(minutes=10),
         description="how long rows of a live run wait for more; a replay waits for the next snapshot",
+    )
+    patience: Duration = Field(
+        parse_duration("2m"),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="how long a live run tries to insert rows while the database is away or refuses for the time "
+        "being; then it ends with exit code 7",
     )
 
 
@@ -188,21 +196,39 @@ def _fault(detail: Any) -> str:
         return f"expected a known key, found `{key}`{_near(detail['loc'])}"
     if detail["type"] == "value_error":
         return f"`{key}`: {detail['ctx']['error']}"
-    found = detail["input"]
-    text = format_duration(duration_ns(found)) if isinstance(found, timedelta) else json.dumps(found, default=str)
+    if detail["type"] == "missing":
+        return f"`{key}`: expected a value, found none"
+    text = _shown(detail["input"], section=detail["type"] == "model_type")
     expected = _EXPECTED.get(detail["type"])
     if expected is None:
         return f"`{key}`: {detail['msg'][:1].lower()}{detail['msg'][1:]}, found {text[:_SHOWN]}"
     return f"`{key}`: expected {expected.format_map(detail.get('ctx', {}))}, found {text[:_SHOWN]}"
 
 
+def _shown(found: Any, *, section: bool) -> str:
+    """Return a wrong value as text. What stands for a section may hold secrets: only its kind is shown."""
+    if section or isinstance(found, dict):
+        return f"a value of type {type(found).__name__}"
+    return format_duration(duration_ns(found)) if isinstance(found, timedelta) else json.dumps(found, default=str)
+
+
 def _near(loc: Sequence[int | str]) -> str:
     """Return the known key that an unknown one resembles."""
     section: Any = Settings
     for name in loc[:-1]:
-        section = section.model_fields[name].annotation
-    similar = get_close_matches(str(loc[-1]), section.model_fields, n=1)
+        section = _inner(section, name)
+    similar = get_close_matches(str(loc[-1]), getattr(section, "model_fields", ()), n=1)
     return f", which is close to `{similar[0]}`" if similar else ""
+
+
+def _inner(section: Any, name: int | str) -> Any:
+    """Return the type of a key: of a section, or of a table whose keys are free."""
+    if get_origin(section) is dict:
+        return get_args(section)[1]
+    field = getattr(section, "model_fields", {}).get(name)
+    found = field.annotation if field is not None else None
+    options = get_args(found) if isinstance(found, UnionType) else (found,)
+    return next((option for option in options if option is not NoneType), None)
 
 
 class _Schema(GenerateJsonSchema):

@@ -218,6 +218,7 @@ class _AlignLogic(StatefulBatchLogic[Arrival, Frame, dict[str, Any]]):
         if resume is not None:
             self._state.restore(resume)
         self._held = 0
+        add(ALIGN_HELD, 0)
         self._epoch = time.perf_counter()
 
     @noted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final

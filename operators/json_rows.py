@@ -21,7 +21,7 @@ from schemas.fields import Field
 from schemas.records import topic as topic_schema
 from schemas.wire import Clock, Decoded, decode
 
-__all__ = ["decode_rows"]
+__all__ = ["decode_rows", "warm_up"]
 
 _KINDS: Final[dict[str, int]] = {
     "time": INTEGER,
@@ -101,6 +101,12 @@ def decode_rows(
     return Decoded(take(concat_batches([taken, decoded.batch]), rows), errors)
 
 
+def warm_up(topic: str, clock: Clock) -> None:
+    """Load the compiled scanner, or compile it, which takes seconds: the first records of a live feed cannot wait."""
+    nothing = np.zeros(1, dtype=np.int64)
+    decode_rows(topic, [b""], nothing, nothing.astype(np.int32), nothing, clock=clock)
+
+
 @lru_cache(maxsize=64)
 def _layout(topic: str, clock: Clock) -> tuple[tuple[Field, ...], Layout]:
     """Return the fields of a message and what the scanner has to know of them."""
@@ -144,9 +150,9 @@ def _members(layout: Layout, data: npt.NDArray[np.uint8], n_rows: int) -> Member
 
 def _columns(
     fields: tuple[Field, ...], layout: Layout, members: Members, data: npt.NDArray[np.uint8]
-) -> dict[str, pa.Array]:
-    """Return the column of every field; a row without a value, or declined, is null."""
-    columns: dict[str, pa.Array] = {}
+) -> dict[str, Any]:
+    """Return the columns in which anything was found; a row without a value, or declined, is null."""
+    columns: dict[str, Any] = {}
     for index, field in enumerate(fields):
         kind, number = layout.fields[index, :2]
         sizes, values = members.sizes[index], members.values[index]
@@ -154,7 +160,10 @@ def _columns(
             columns[field.name] = _lists(sizes, members.levels[number, : members.filled[number]])
             continue
         missing = sizes < 0
-        mask = missing if missing.any() else None
+        n_missing = np.count_nonzero(missing)
+        if n_missing == len(sizes):
+            continue
+        mask = missing if n_missing else None
         if kind == TEXT:
             columns[field.name] = _texts(data, values, sizes, mask)
         elif kind == SYMBOL:
@@ -163,7 +172,8 @@ def _columns(
             codes = pa.array(values.astype(np.int32), mask=mask)
             columns[field.name] = pa.DictionaryArray.from_arrays(codes, dictionary)
         else:
-            columns[field.name] = pa.array(_numbers(kind, values), mask=mask)
+            numbers = _numbers(kind, values)
+            columns[field.name] = numbers if mask is None else pa.array(numbers, mask=mask)
     return columns
 
 

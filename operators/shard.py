@@ -188,6 +188,7 @@ class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
         if resume is not None:
             self._state.restore(resume)
         self._instruments = 0
+        add(STATE_INSTRUMENTS, 0)
 
     @noted
     def on_batch(self, values: list[Frame]) -> tuple[Iterable[ShardOutput], bool]:

@@ -63,7 +63,7 @@ def _to_arrow(values: Any, type_: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(type_):
         return pa.array(values, type=pa.string()).dictionary_encode().cast(type_)
     if pa.types.is_timestamp(type_):
-        return pa.array(values, type=pa.int64()).cast(type_)
+        return pa.array(values, type=pa.int64()).view(type_)
     return pa.array(values, type=type_)
 
 

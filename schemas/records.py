@@ -10,6 +10,8 @@ columns: where the record stood in its log, and its bytes where they differ from
 
 from __future__ import annotations
 
+from functools import cache
+
 import pyarrow as pa
 
 from schemas.enums import BookKind, OptionRight, Side
@@ -150,6 +152,7 @@ def topic(name: str) -> Schema:
     return TOPICS[name]
 
 
+@cache
 def archive_schema(name: str) -> pa.Schema:
     """Return the Arrow schema of a topic's batches in flight and files in the archive.
 

@@ -53,7 +53,10 @@ _READ_SETTINGS: Final[dict[str, Any]] = {
 }
 """Session of queries from outside; `readonly` is last, because it forbids setting anything after it."""
 
-_TRANSIENT_CODES: Final = frozenset({159, 202, 203, 209, 210, 225, 241, 242, 252, 285, 319, 425, 999})
+_TRANSIENT_CODES: Final = frozenset({159, 202, 203, 209, 210, 225, 236, 241, 242, 252, 285, 319, 394, 425, 999})
+"""Too much at once, out of memory, network, Keeper, replicas that are away, and statements that a shutdown ended."""
+_TRANSIENT_STATUS: Final = re.compile(r"HTTP status (429|502|503|504)\b")
+"""What a proxy says while the server behind it is away."""
 _UNKNOWN_DATABASE: Final = 81
 _MESSAGE_LIMIT: Final = 400
 """Characters of a ClickHouse message that are shown; a parser's list of expected tokens alone has thousands."""
@@ -191,7 +194,8 @@ class Connection:
     def _translated(self, what: str, error: ClickHouseError) -> SignalboxError:
         message = self._scrubbed(short_message(str(error)))
         code = getattr(error, "code", None)
-        if code in _TRANSIENT_CODES or (isinstance(error, OperationalError) and code is None):
+        away = code is None and (isinstance(error, OperationalError) or _TRANSIENT_STATUS.search(message))
+        if code in _TRANSIENT_CODES or away:
             return TransientError(f"database `{self.location}`, {_subject(what)}: {message}")
         return StorageError(f"database `{self.location}`, {_subject(what)}: {message}")
 
@@ -228,6 +232,11 @@ _NOISE: Final[Sequence[tuple[str, str]]] = (
     (r"\(version [^)]*\)|\(official build\)|\(in file/uri [^)]*\)", ""),
     (r"Expected one of:.*$", ""),
     (r"Stack trace:.*$", ""),
+    # of the transport: what happened, without addresses and the statement in a URL
+    (r"^Error (.*) executing HTTP request attempt \d+.*$", r"\1"),
+    (r"^HTTPS?ConnectionPool\([^)]*\): ", ""),
+    (r"^Max retries exceeded .*\(Caused by \w+\([\"']+(.*)[\"']\)\)$", r"\1"),
+    (r"^HTTPS?Connection\([^)]*\): ", ""),
 )
 
 

@@ -159,10 +159,10 @@ class BufferedWriter:
             return
         self._closed = True
         self._buffers.clear()
-        self._stored = self._taken
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+        self._stored = self._taken
 
     def _check(self) -> None:
         if self._error is not None:

@@ -17,6 +17,7 @@ from dataflows.run_names import check_run_id, recovery_folder
 from dataflows.settings import load_settings
 from schemas.enums import RunStatus
 from schemas.errors import ExitCode
+from sinks.retry import Backoff
 from sinks.store import Store
 
 __all__ = ["run_live"]
@@ -35,14 +36,17 @@ def run_live(
     """Run until SIGTERM or SIGINT, and print what came of it."""
     check_server(db, cluster)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    # tells of each attempt, with the statement; our own retries are told of once
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    settings = load_settings(config)
     job = TopicRun(
         run_id=check_run_id(run_id),
-        settings=load_settings(config),
+        settings=settings,
         workers=workers,
         cluster=cluster,
         recovery=recovery_folder(db, run_id, recovery),
     )
-    with Store.open(db) as store:
+    with Store.open(db, backoff=Backoff.lasting(settings.sink.patience)) as store:
         announce_compilation()
         say(f"run `{run_id}` begins; `signalbox status` shows how it is, SIGTERM or Ctrl-C ends it")
         with progress_bar(f"run {run_id}", "records") as progress:

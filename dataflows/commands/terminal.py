@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from schemas.enums import CountKind
+from schemas.enums import CountKind, RunStatus
 
 if TYPE_CHECKING:
     from dataflows.runs import RunResult
@@ -98,7 +98,10 @@ def print_run(result: RunResult) -> None:
     rows = [(name, f"{digest.rows:,}", digest.digest) for name, digest in result.digests.items()]
     print_table("Output", ("table", "rows", "digest"), rows, numbers=1)
     unaccounted = result.unaccounted()
-    if unaccounted:
+    if unaccounted and result.status is RunStatus.STOPPED and min(unaccounted.values()) > 0:
+        waiting = ", ".join(f"{topic} {count:,}" for topic, count in unaccounted.items())
+        typer.echo(f"read and kept for when the run goes on, since other sources were behind: {waiting}")
+    elif unaccounted:
         typer.echo(f"counts do not add up: {unaccounted}")
     else:
         typer.echo("counts add up: every record read was decoded or is in `dead_letters`")

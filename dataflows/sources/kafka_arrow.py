@@ -17,7 +17,7 @@ from schemas.fields import Field
 from schemas.records import topic as topic_schema
 from schemas.time import END_OF_TIME
 
-__all__ = ["read_rows"]
+__all__ = ["open_stream", "read_columns", "read_rows"]
 
 
 def read_rows(topic: str, value: bytes, *, max_rows: int, own_time: bool) -> tuple[dict[str, Any], int]:
@@ -56,9 +56,24 @@ def read_rows(topic: str, value: bytes, *, max_rows: int, own_time: bool) -> tup
     >>> columns["price"].to_pylist(), n_rows
     ([9.5], 1)
     """
-    table = _table(value, max_rows)
+    table = open_stream(value, max_rows)
+    return read_columns(topic, table, own_time=own_time), table.num_rows
+
+
+def read_columns(topic: str, tables: pa.Table | list[pa.Table], *, own_time: bool) -> dict[str, Any]:
+    """Return the topic's columns of a valid table, or of several that have one schema, their rows one after the other.
+
+    Raises
+    ------
+    DataError
+        A column is missing or has another type, or a time is missing or before 1970.
+    pyarrow.ArrowException
+        Several tables cannot be one.
+    """
+    fields = topic_schema(topic).fields
+    table = _joined(tables, {field.name for field in fields}) if isinstance(tables, list) else tables
     columns: dict[str, Any] = {}
-    for field in topic_schema(topic).fields:
+    for field in fields:
         if field.name == "ts_recv" and not own_time:
             continue
         found = table.schema.get_all_field_indices(field.name)
@@ -70,10 +85,25 @@ def read_rows(topic: str, value: bytes, *, max_rows: int, own_time: bool) -> tup
             )
     if own_time:
         columns["ts_recv"] = _times(columns["ts_recv"])
-    return columns, table.num_rows
+    return columns
 
 
-def _table(value: bytes, max_rows: int) -> pa.Table:
+def _joined(tables: list[pa.Table], names: set[str]) -> pa.Table:
+    """Return the rows of all tables; of columns that nobody reads, nothing is asked."""
+    wanted = [index for index, name in enumerate(tables[0].schema.names) if name in names]
+    if len(wanted) < len(tables[0].schema.names):
+        tables = [table.select(wanted) for table in tables]
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def open_stream(value: bytes, max_rows: int) -> pa.Table:
+    """Return the rows of an Arrow IPC stream, valid in full.
+
+    Raises
+    ------
+    DataError
+        The bytes are no valid stream, or it has more than `max_rows` rows.
+    """
     batches: list[pa.RecordBatch] = []
     try:
         with pa.ipc.open_stream(value) as reader:

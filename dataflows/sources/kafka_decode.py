@@ -24,22 +24,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from dataflows.sources.kafka_arrow import read_rows
+from dataflows.sources.kafka_arrow_rows import ROWS_PER_RECORD, ArrowRows
 from dataflows.sources.kafka_avro import AvroRows, SchemaCache
 from dataflows.sources.kafka_config import KafkaTopic
 from operators.admission import DecodeLimits, RefusedRows, check_rows
-from operators.json_rows import decode_rows
-from schemas.batches import concat_batches, make_batch, times
-from schemas.enums import DeadLetterReason
-from schemas.errors import DataError, InvariantError
+from operators.json_rows import decode_rows, warm_up
+from schemas.batches import times
+from schemas.errors import InvariantError
 from schemas.time import END_OF_TIME
 from schemas.wire import decode, printable
 
 __all__ = ["ROWS_PER_RECORD", "Delivery", "RecordDecoder"]
 
-ROWS_PER_RECORD: Final = 2**20
-"""Most rows of an Arrow record. Row `i` of the record at offset `o` stands at `o * 2**20 + i`, so that every row of a
-partition keeps a place of its own; an int64 has room for 2**43 such records."""
 _UNKNOWN: Final = -(2**63)
 _MS: Final = 1_000_000
 _DIGITS: Final = len(str(END_OF_TIME))
@@ -131,6 +127,8 @@ class RecordDecoder:
         self._config = config
         self._header_ahead = header_ahead_ns
         self._read = {"json": self._json, "avro": self._avro, "arrow": self._arrow}[config.format]
+        if config.format == "json":
+            warm_up(topic, "record" if config.clock == "record" else "transport")
         self._rows = None if schemas is None else AvroRows(topic, schemas, own_time=config.clock == "record")
 
     def decode(self, messages: Sequence[Message], clock: int) -> Delivery:
@@ -251,35 +249,8 @@ class RecordDecoder:
         faults: dict[int, str],
         beats: set[int],
     ) -> _Records:
-        batches: list[pa.RecordBatch] = []
-        sequence: list[npt.NDArray[np.int64]] = []
-        is_row: list[npt.NDArray[np.bool_]] = []
-        for row, (value, offset) in enumerate(zip(values, _offsets(messages).tolist(), strict=True)):
-            stamp = stamps[row : row + 1]
-            batch = None if row in beats else self._arrow_rows(value or b"", offset, int(stamp[0]), faults.get(row))
-            if batch is None or not batch.num_rows:
-                sequence.append(stamp)
-                is_row.append(np.zeros(1, dtype=np.bool_))
-                continue
-            batches.append(batch)
-            sequence.append(times(batch, "ts_recv"))
-            is_row.append(np.ones(batch.num_rows, dtype=np.bool_))
-        batch = concat_batches(batches) if batches else None
-        return _Records(batch, np.concatenate(sequence), np.concatenate(is_row), [])
-
-    def _arrow_rows(self, value: bytes, offset: int, stamp: int, fault: str | None) -> pa.RecordBatch:
-        first = offset * ROWS_PER_RECORD
-        own_time = self._config.clock == "record"
-        try:
-            if fault is not None:
-                raise DataError(DeadLetterReason.MALFORMED, fault)
-            columns, n_rows = read_rows(self._topic, value, max_rows=ROWS_PER_RECORD, own_time=own_time)
-        except DataError as error:
-            columns, n_rows = {"raw": [value], "error": [printable(error.detail)]}, 1
-        columns.setdefault("ts_recv", np.full(n_rows, stamp, dtype=np.int64))
-        columns["partition"] = np.full(n_rows, self._partition, dtype=np.int32)
-        columns["offset"] = np.arange(first, first + n_rows, dtype=np.int64)
-        return make_batch(self._topic, columns, n_rows)
+        rows = ArrowRows(self._topic, self._partition, own_time=self._config.clock == "record")
+        return _Records(*rows.read(values, _offsets(messages), stamps, faults, beats), [])
 
 
 def _in_order(records: _Records, clock: int) -> Delivery:
@@ -306,7 +277,7 @@ def _with_faults(batch: pa.RecordBatch, values: list[bytes | None], faults: dict
 def _replace(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
     position = batch.schema.get_field_index(name)
     type_ = batch.schema.field(name).type
-    column = pa.array(values, pa.int64()).cast(type_) if pa.types.is_timestamp(type_) else pa.array(values, type_)
+    column = pa.array(values, pa.int64()).view(type_) if pa.types.is_timestamp(type_) else pa.array(values, type_)
     return batch.set_column(position, batch.schema.field(name), column)
 
 

@@ -24,7 +24,7 @@ from schemas.errors import InputError, SignalboxError
 __all__ = ["Reader"]
 
 _LOG = logging.getLogger(__name__)
-_POLL_NS: Final = 1_000_000
+_POLL_NS: Final = 250_000
 """Time between two polls that find nothing: every partition of the worker asks, one poll answers all."""
 _CONTACT_NS: Final = 1_500_000_000
 """Silence of a broker after which its partitions count as out of sight. It answers a fetch after 100 ms at the latest,

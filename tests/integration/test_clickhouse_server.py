@@ -65,6 +65,17 @@ def test_transient_failures_are_retried_with_growing_delays(http_clickhouse: Any
     assert backoff.retries == 3
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=status, code=None) for status in (429, 502, 503, 504)] + [Fault(code=code) for code in (236, 394)],
+)
+def test_restart_behind_a_proxy_is_transient(http_clickhouse: Any, bar_rows: Rows, fault: Fault) -> None:
+    with Store.open(http_clickhouse.url, backoff=Backoff(sleep=lambda _: None)) as store:
+        http_clickhouse.faults[:] = [fault] * 6  # the client tries again too
+        store.insert("bars", bar_rows(5))
+        assert store.connection.rows("SELECT count() FROM bars") == [(5,)]
+
+
 def test_transient_failures_end_after_the_last_attempt(http_clickhouse: Any, bar_rows: Rows) -> None:
     delays: list[float] = []
     with Store.open(http_clickhouse.url, backoff=Backoff(attempts=3, sleep=delays.append)) as store:

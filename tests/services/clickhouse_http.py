@@ -45,7 +45,8 @@ class Fault:
 
     kind: Literal["refuse", "late", "lost", "die"] = "refuse"
     status: int = 500
-    code: int = 252
+    code: int | None = 252
+    """None: the answer is that of a proxy, not of ClickHouse"""
     seconds: float = 0.0
 
 
@@ -137,9 +138,8 @@ def _handler(path: str, served: ClickHouseHttp) -> type[BaseHTTPRequestHandler]:
                 served.inserts += 1
                 fault = served.faults.pop(0) if served.faults else None
             if fault is not None and fault.kind == "refuse":
-                self._answer(
-                    fault.status, f"Code: {fault.code}. DB::Exception: out of order (FAULT)".encode(), fault.code
-                )
+                text = "<html>" if fault.code is None else f"Code: {fault.code}. DB::Exception: out of order (FAULT)"
+                self._answer(fault.status, text.encode(), fault.code)
                 return
             try:
                 content = _execute(path, sql, body, parameters)

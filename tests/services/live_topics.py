@@ -41,7 +41,7 @@ def trade(number: int, *, instrument: str = "A", ts: int | None = None) -> bytes
     ts = START + number * SECOND // 10 if ts is None else ts
     fields = {
         "instrument_id": instrument, "ts_event": ts, "ts_recv": ts, "price": 100.0 + number % 7, "size": 1.0,
-        "side": "buy", "trade_id": f"{instrument}-{number}",
+        "side": "buy", "trade_id": number,
     }  # fmt: skip
     return json.dumps(fields).encode()
 

@@ -10,7 +10,6 @@ It is independent of the rest of the repository, which needs other versions of i
 
 import argparse
 import json
-import resource
 import time
 from collections import deque
 from pathlib import Path
@@ -43,9 +42,11 @@ def event_time(value, headers, timestamp, timestamp_type) -> int:
 
 def standardise(row: dict, state: State) -> dict:
     """Add the z-score of the close over the last bars."""
-    closes = deque(state.get("closes", []), maxlen=WINDOW)
+    # bars of both lengths share the store of the instrument
+    name = f"closes_{row['seconds']}s"
+    closes = deque(state.get(name, []), maxlen=WINDOW)
     closes.append(row["close"])
-    state.set("closes", list(closes))
+    state.set(name, list(closes))
     score = None
     if len(closes) == WINDOW:
         mean = sum(closes) / WINDOW
@@ -83,6 +84,12 @@ class Progress:
             self.app.stop()
 
 
+def peak_mib() -> float:
+    """Return the largest resident size of this process; `ru_maxrss` would be its parent's, if that was larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--brokers", required=True)
@@ -107,7 +114,7 @@ def main() -> None:
     figures = {
         "seconds": time.perf_counter() - progress.begun,
         "cpu_seconds": time.process_time() - progress.cpu,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "left": progress.left,
     }
     print(json.dumps(figures))

@@ -20,12 +20,11 @@ from dataflows.publishing import PublishOptions, publish
 from dataflows.settings import load_settings
 from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
 from dataflows.sources.replay_range import ReplayRange
-from schemas.enums import RunStatus
 from schemas.errors import ExitCode
 from schemas.records import TOPICS
 from scripts.live_run import LiveRun
 from sinks.archive import Archive
-from sinks.store import Store
+from sinks.store import OUTPUT_TABLES, RunCount, Store
 from tests.services.clickhouse_http import ClickHouseHttp, Fault, serve_clickhouse
 from tests.services.live_topics import FAST, LiveTopics, until
 
@@ -159,11 +158,10 @@ def run_tables(topics: LiveTopics, run: LiveRun) -> Any:
 
 def test_second_signal_ends_at_once(runs: LiveTopics, server: ClickHouseHttp, expected: Any):
     run = runs.run("impatient")
-    server.faults[:] = [Fault(), Fault("late", seconds=8.0), Fault("late", seconds=8.0)]
     run.start()
-    until(lambda: run.delivered > 0, "records", run)
-    for process in run.processes:
-        process.send_signal(signal.SIGTERM)
+    run.await_caught_up(SOURCES)
+    server.faults[:] = [Fault("late", seconds=8.0)] * 2
+    run.processes[0].send_signal(signal.SIGTERM)
     until(lambda: run.status()[0].state == "draining", "draining", run)
     assert run.stop(signal.SIGTERM, patience=3) == [ExitCode.INTERRUPTED]
     assert "stopped at once by a second signal; the same command goes on from the last snapshot" in run.errors()
@@ -172,19 +170,24 @@ def test_second_signal_ends_at_once(runs: LiveTopics, server: ClickHouseHttp, ex
     assert run_tables(runs, run) == expected
 
 
-def test_drain_that_takes_too_long_ends_with_its_exit_code(runs: LiveTopics, server: ClickHouseHttp, expected: Any):
+@pytest.mark.parametrize("step", [0, 1], ids=["rows", "end of the run"])
+def test_drain_that_takes_too_long_ends_with_its_exit_code(
+    runs: LiveTopics, server: ClickHouseHttp, expected: Any, step: int
+):
     runs.configure(extra=SNAPSHOTS + 'drain = "1s"\n')
-    run = runs.run("slow-drain")
-    server.faults[:] = [Fault(), Fault("late", seconds=8.0), Fault("late", seconds=8.0)]
+    run = runs.run(f"slow-drain-{step}")
     run.start()
-    until(lambda: run.delivered > 0, "records", run)
-    assert run.stop(patience=6) == [ExitCode.DEADLINE]
+    run.await_caught_up(SOURCES)
+    # what is inserted now: the counters, then that the run was stopped
+    server.faults[:] = [*[Fault("late")] * step, Fault("late", seconds=8.0)]
+    assert run.stop(patience=5) == [ExitCode.DEADLINE]
     assert "not drained after 1 s; the same command goes on from the last snapshot" in run.errors()
     server.faults.clear()
     finish(run)
     assert run_tables(runs, run) == expected
 
 
+@pytest.mark.slow
 def test_embedded_database_and_status(runs: LiveTopics, expected: Any, tmp_path: Path):
     folder = tmp_path / "database"
     run = runs.run("folder", db=str(folder))
@@ -202,10 +205,10 @@ def test_embedded_database_and_status(runs: LiveTopics, expected: Any, tmp_path:
     assert run.stop() == [0]
     after = signalbox("status", "--check", *where)
     assert (after.returncode, "is stopped" in after.stdout) == (ExitCode.FINDINGS, True)
-    with Store.open(str(folder), read_only=True) as store:
-        counts = [count for count in store.counts(run.run_id) if count.kind != "written"]
-        assert (store.digest(run.run_id), counts) == expected
-        assert store.run_status(run.run_id) is RunStatus.STOPPED
+    assert [RunCount(**count) for count in run.result()["counts"] if count["kind"] != "written"] == expected[1]
+    tables = [word for table in OUTPUT_TABLES for word in ("--table", table)]
+    same = signalbox("compare", run.run_id, f"calm-{runs.folder.name}", "--db", folder, "--db-b", runs.url, *tables)
+    assert same.returncode == 0, same.stdout
 
 
 @pytest.mark.slow
@@ -278,7 +281,7 @@ def test_folder_of_something_else_is_refused(kept: LiveRun, change: dict[str, An
     ("old", "new", "message"),
     [
         ("entry_zscore = 1.0", "entry_zscore = 1.5", "run `kept` began with config_hash `"),
-        ('clock = "record"', 'clock = "header"', "run `kept` began with source `topics trades"),
+        ('clock = "record"', 'clock = "header"', "run `kept` began with source `topics test-"),
     ],
 )
 def test_change_that_alters_results_is_refused(kept: LiveRun, old: str, new: str, message: str):

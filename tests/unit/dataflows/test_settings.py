@@ -188,6 +188,28 @@ def test_long_wrong_value_is_shown_in_part():
     assert len(refusal({"shards": "x" * 10_000})) < 400
 
 
+@pytest.mark.parametrize(
+    "kafka",
+    [
+        {"client": {"sasl": {"password": "hunter2"}}, "topics": {"trades": {}}},
+        ["hunter2"],
+        "hunter2",
+        {"brokers": "b:1", "topics": {"trades": {}}, "client": ["hunter2"]},
+        {"brokers": "b:1", "topics": {"trades": {}}, "client": {"sasl.password": ["hunter2"]}},
+        {"brokers": "b:1", "topics": {"trades": {}}, "client": {"sasl.password": "hunter2"}, "start": "x"},
+        {"brokers": "b:1", "topics": {"trades": {}}, "schema_registry": {"password": "hunter2"}},
+        {"brokerz": "b:1", "client": {"sasl.password": "hunter2"}},
+    ],
+)
+def test_secret_is_in_no_message(kafka):
+    assert "hunter2" not in refusal({"kafka": kafka})
+
+
+@pytest.mark.parametrize("telemetry", ["hunter2", {"headers": "hunter2"}, {"headers": {"authorization": ["hunter2"]}}])
+def test_secret_of_telemetry_is_in_no_message(telemetry):
+    assert "hunter2" not in refusal({"telemetry": telemetry})
+
+
 def test_content_read_again_is_the_same():
     again = parse_settings(DEFAULT, "x")
     assert again == Settings()
@@ -341,8 +363,9 @@ NO_EFFECT_ON_ROWS = {
     "recovery.partitions": "where the state is saved; tests/integration/kafka",
     "recovery.drain": "how long a stop may take; tests/integration/kafka",
     "sink.max_age": "when rows are written, not which",
-    "outputs.signals": "what is published; tests/integration/kafka/test_live.py",
-    "outputs.dead_letters": "what is published; tests/integration/kafka/test_live.py",
+    "sink.patience": "when a run ends without a database; tests/integration/kafka/test_live_faults.py",
+    "outputs.signals": "what is published; tests/integration/kafka/test_live_faults.py",
+    "outputs.dead_letters": "what is published; tests/integration/kafka/test_live_faults.py",
     "outputs.max_dead_letters": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",
     "outputs.dead_letter_window": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",
     "telemetry.endpoint": "where telemetry goes; tests/integration/test_telemetry.py",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from dataflows.settings import SinkConfig
 from schemas.errors import StorageError, TransientError
 from sinks.retry import Backoff
 
@@ -57,3 +60,27 @@ def test_default_delays_are_bounded() -> None:
     with pytest.raises(StorageError, match="gave up"):
         Backoff(sleep=delays.append).run(call)  # type: ignore[arg-type]
     assert sum(delays) == pytest.approx(11.3)
+
+
+@pytest.mark.parametrize("seconds", [1, 13, 60, 120, 3600])
+def test_patience_is_how_long_it_goes_on_at_least(seconds: int) -> None:
+    delays: list[float] = []
+    backoff = Backoff.lasting(timedelta(seconds=seconds))
+    backoff.sleep = delays.append
+    _, call = _failing(10_000)
+    with pytest.raises(StorageError, match="gave up"):
+        backoff.run(call)  # type: ignore[arg-type]
+    assert seconds <= sum(delays) <= seconds + 5
+
+
+def test_default_patience_of_a_live_run_outlasts_a_minute() -> None:
+    assert Backoff.lasting(SinkConfig().patience).seconds > 2 * 60
+
+
+def test_retries_are_told_of_when_they_begin_and_end(caplog: pytest.LogCaptureFixture) -> None:
+    _, call = _failing(3)
+    Backoff(sleep=lambda _: None).run(call)  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == [
+        "failure 1; trying again for 11 s",
+        "attempt 4 succeeded",
+    ]
