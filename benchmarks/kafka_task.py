@@ -63,6 +63,7 @@ def _count(consumer: Consumer, topics: Topics, *, ends_told: bool) -> dict[str, 
 
 def source(topics: Topics, out: Path, extra: str, *, admit: bool = False) -> dict[str, Any]:
     """Read with the source of the product: decoded and in order, and checked where `admit` says so."""
+    from dataflows.collector import sparing_collector
     from dataflows.settings import load_settings
     from dataflows.sources.kafka import KafkaSource
     from dataflows.sources.replay_range import ReplayRange
@@ -76,16 +77,16 @@ def source(topics: Topics, out: Path, extra: str, *, admit: bool = False) -> dic
     parts = {name: opened.build_part("source", name, None) for name in opened.list_parts()}
     started, refused, limits = time.perf_counter(), 0, DecodeLimits()
     reading = dict(parts)
-    while reading:
-        for name in list(reading):
-            try:
-                arrivals = reading[name].next_batch()
-            except StopIteration:
-                del reading[name]
-                continue
-            for arrival in arrivals:
-                if admit and arrival.batch is not None:
-                    refused += validate(arrival.topic, arrival.batch, limits).rejected.num_rows
+    with sparing_collector():
+        while reading:
+            for name in list(reading):
+                try:
+                    arrivals = reading[name].next_batch()
+                except StopIteration:
+                    del reading[name]
+                    continue
+                batches = [(one.topic, one.batch) for one in arrivals if admit and one.batch is not None]
+                refused += sum(validate(topic, batch, limits).rejected.num_rows for topic, batch in batches)
     seconds = time.perf_counter() - started
     for part in parts.values():
         part.close()
@@ -99,7 +100,6 @@ def ours(topics: Topics, out: Path, extra: str, *, workers: int) -> dict[str, An
     from dataflows.live import TopicRun, run_topics
     from dataflows.settings import load_settings
     from dataflows.sources.replay_range import ReplayRange
-    from dataflows.telemetry import start_telemetry
     from schemas.enums import RunStatus
     from sinks.store import Store
 
@@ -108,9 +108,8 @@ def ours(topics: Topics, out: Path, extra: str, *, workers: int) -> dict[str, An
     job = TopicRun("benchmark", settings, part=ReplayRange(), workers=workers, recovery=out / "recovery")
     with Store.open(str(out / "database")) as store:
         started = time.perf_counter()
-        with start_telemetry(settings.telemetry, "benchmark"):
-            result = run_topics(job, store)
-            seconds = time.perf_counter() - started
+        result = run_topics(job, store)
+        seconds = time.perf_counter() - started
     if result.status is not RunStatus.COMPLETE or result.unaccounted() or result.rows != topics.rows:
         raise SystemExit(
             f"expected a complete run that accounts for {topics.rows} rows, found {result.status.name} with "

@@ -21,6 +21,7 @@ from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
 from dataflows.cluster import Cluster
+from dataflows.collector import sparing_collector
 from dataflows.graph import FLOW_ID, build_graph
 from dataflows.recovery import Identity, discard_recovery, keep_starts, prepare_recovery, read_identity
 from dataflows.run_names import check_run_id
@@ -139,7 +140,7 @@ def execute(job: Execution, store: Store, *, progress: Progress | None = None) -
     started = time.perf_counter()
     with _stopping_on_signals(job):
         try:
-            with _reporting(job.source, progress):
+            with _reporting(job.source, progress), sparing_collector():
                 _run(flow, job, config)
             writers.flush()
             if job.cluster.leads and job.recovery is not None:

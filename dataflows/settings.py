@@ -102,9 +102,7 @@ class Settings(ComponentConfig):
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig)
     kafka: KafkaConfig | None = Field(None, description="the brokers and input topics")
     outputs: OutputsConfig = Field(default_factory=OutputsConfig)
-    telemetry: TelemetryConfig = Field(
-        default_factory=TelemetryConfig, description="where metrics, traces and logs go"
-    )
+    telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="where metrics, traces and logs go")
 
     def result_hash(self) -> str:
         """Return the content hash of what decides the rows, given the input."""

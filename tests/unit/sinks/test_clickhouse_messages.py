@@ -11,15 +11,15 @@ from sinks.clickhouse import short_message
     ("message", "expected"),
     [
         (
-            "Error HTTPConnectionPool(host='db', port=81): Max retries exceeded with url: /?query=INSERT+INTO+%60bars%60 "
+            "Error HTTPConnectionPool(host='db', port=81): Max retries exceeded with url: /?query=INSERT+%60bars%60 "
             "(Caused by NewConnectionError(\"HTTPConnection(host='db', port=81): Failed to establish a new connection: "
             '[Errno 111] Connection refused")) executing HTTP request attempt 1 (http://db:81)',
             "Failed to establish a new connection: [Errno 111] Connection refused",
         ),
         (
-            "Error HTTPSConnectionPool(host='no', port=8123): Max retries exceeded with url: /?query_id=38d39fa9 (Caused "
-            "by NameResolutionError(\"HTTPSConnection(host='no', port=8123): Failed to resolve 'no' ([Errno -2] Name or "
-            'service not known)")) executing HTTP request attempt 1 (http://no:8123)',
+            "Error HTTPSConnectionPool(host='no', port=8123): Max retries exceeded with url: /?query_id=38d39 "
+            "(Caused by NameResolutionError(\"HTTPSConnection(host='no', port=8123): Failed to resolve 'no' "
+            '([Errno -2] Name or service not known)")) executing HTTP request attempt 1 (http://no:8123)',
             "Failed to resolve 'no' ([Errno -2] Name or service not known)",
         ),
         (
