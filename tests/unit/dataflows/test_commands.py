@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,14 @@ def test_run_is_shown_by_topic_and_by_reason(capsys):
 def test_run_that_does_not_add_up_says_so(capsys):
     terminal.print_run(_result((CountKind.READ, "trades", "", 10), (CountKind.DECODED, "trades", "", 9)))
     assert "counts do not add up: {'trades': 1}" in capsys.readouterr().out
+
+
+def test_run_that_was_stopped_says_what_waits(capsys):
+    counts = (CountKind.READ, "trades", "", 10), (CountKind.DECODED, "trades", "", 9)
+    terminal.print_run(replace(_result(*counts), status=RunStatus.STOPPED))
+    shown = capsys.readouterr().out
+    assert "read and kept for when the run goes on, since other sources were behind: trades 1" in shown
+    assert "do not add up" not in shown
 
 
 def test_table_reads_no_markup_and_ends_no_line_with_blanks(capsys):
