@@ -153,13 +153,33 @@ def execute(job: Execution, store: Store, *, progress: Progress | None = None) -
         finally:
             writers.close()
         seconds = time.perf_counter() - started
-        status = RunStatus.STOPPED if job.stop.is_set() and not job.source.exhausted else RunStatus.COMPLETE
+        status = _status(job)
         if not job.cluster.leads:
             return RunResult(job.run_id, status, resumable, job.source.delivered, seconds, (), {})
         result = _account(job, store, status, seconds, resumed=resumable)
     if job.recovery is not None and status is RunStatus.COMPLETE:
         discard_recovery(job.recovery)
     return result
+
+
+def _status(job: Execution) -> RunStatus:
+    """Return how the run ended, which every process of a cluster has to see in the same way.
+
+    Without an end there is nothing to complete. A process that was told to stop has read less than there was, while
+    the one that leads may have come to the end of its own input.
+    """
+    stopped = job.stop.is_set() and not job.source.exhausted
+    others = (_marker(job, number) for number in range(len(job.cluster.addresses)))
+    if not job.bounded or stopped or any(marker is not None and marker.exists() for marker in others):
+        return RunStatus.STOPPED
+    return RunStatus.COMPLETE
+
+
+def _marker(job: Execution, process_id: int) -> Path | None:
+    """Return the file that says that a process of the cluster was told to stop."""
+    if job.recovery is None or not job.cluster.addresses:
+        return None
+    return job.recovery / f"stopped-{process_id}"
 
 
 def _begin(job: Execution, run: Run, store: Store) -> tuple[RecoveryConfig | None, bool]:
@@ -297,12 +317,18 @@ def _stopping_on_signals(job: Execution) -> Iterator[None]:
         return
     timer: list[threading.Timer] = []
     seen: list[int] = []
+    marker = _marker(job, job.cluster.process_id)
+    if marker is not None:
+        marker.unlink(missing_ok=True)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if seen:  # the input may have set `stop` before the first one
             _leave("stopped at once by a second signal", ExitCode.INTERRUPTED)
         seen.append(number)
         job.stop.set()
+        if marker is not None:
+            with suppress(OSError):
+                marker.touch(mode=0o600)
         if job.drain is not None:
             seconds = job.drain.total_seconds()
             timer.append(threading.Timer(seconds, _leave, (f"not drained after {seconds:g} s", ExitCode.DEADLINE)))

@@ -115,6 +115,11 @@ def run_topics(
         register_source(source)
         result = execute(execution, store, progress=_report(source, progress))
     source.check_partitions()
+    if job.part is None and not stop.is_set():
+        raise TransientError(
+            "expected the run to go on until it is told to stop, found that the other processes ended it; see their "
+            "logs, and start all of them again: the run goes on from its snapshot"
+        )
     return result
 
 

@@ -53,6 +53,7 @@ class SignalEngine:
                 raise ConfigError(f"expected strategy `{name}` to need features among {offered}, was {unknown}")
             columns = np.array([offered.index(need) for need in strategy.needs], dtype=np.int64)
             self._strategies.append((strategy, columns, strategy.thresholds()))
+        self._parameters = {strategy.name: strategy.config.content_hash() for strategy, _, _ in self._strategies}
         self._mid = book_features.index("mid_price")
 
     def ensure(self, rows: int) -> None:
@@ -126,7 +127,7 @@ class SignalEngine:
             found = decisions.confidence.tolist()[:9]
             raise InvariantError(f"expected confidence in [0, 1] from strategy `{strategy.name}`, found {found}")
         instruments = [names[code] for code in view.code[rows].tolist()]
-        parameters = strategy.config.content_hash()
+        parameters = self._parameters[strategy.name]
         identities = zip(
             instruments, view.ts[rows].tolist(), decisions.direction.tolist(), decisions.intent.tolist(), strict=True
         )

@@ -258,6 +258,22 @@ def assert_refused(run: LiveRun, code: int, message: str) -> None:
     assert "Traceback" not in run.errors()
 
 
+@pytest.mark.slow
+def test_replay_of_which_one_process_is_stopped_is_not_complete(runs: LiveTopics, expected: Any):
+    brokers = load_settings(runs.configure(kafka="batch_records = 1")).kafka.brokers  # type: ignore[union-attr]
+    run = runs.run("half")
+    run.command = ("replay", "--kafka", brokers)
+    run.start(3)
+    until(lambda: run.delivered > 0, "records", run)
+    run.processes[2].send_signal(signal.SIGTERM)
+    assert run.wait(60) == [ExitCode.INTERRUPTED] * 3, run.errors()
+    assert run.result()["status"] == "stopped"
+    run.start(3)
+    assert run.wait(60) == [0] * 3, run.errors()
+    assert run.result()["status"] == "complete"
+    assert run_tables(runs, run) == expected
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
