@@ -443,6 +443,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = _file_fault(error)
     except Exception as error:
         code = _usage_or_fault(error)
+    cluster = sys.modules.get("dataflows.cluster")
+    if cluster is not None and cluster.LOST.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(int(code))
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from schemas.errors import ConfigError
 
-__all__ = ["Cluster", "parse_cluster"]
+__all__ = ["LOST", "Cluster", "parse_cluster"]
+
+LOST: Final = Event()
+"""Set when the engine has lost its connections in the midst of a run. Its threads then outlive the error, and abort the
+process if the interpreter is finalized beneath them."""
 
 _ADDRESS: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _LAST_PORT: Final = 65_535

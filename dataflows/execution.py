@@ -20,7 +20,7 @@ from bytewax.errors import BytewaxRuntimeError
 from bytewax.recovery import RecoveryConfig
 from bytewax.run import cli_main
 
-from dataflows.cluster import Cluster
+from dataflows.cluster import LOST, Cluster
 from dataflows.collector import sparing_collector
 from dataflows.graph import FLOW_ID, build_graph
 from dataflows.recovery import Identity, discard_recovery, keep_starts, prepare_recovery, read_identity
@@ -278,6 +278,8 @@ def _run(flow: Any, job: Execution, recovery: RecoveryConfig | None) -> None:
             recovery_config=recovery,
         )
     except BytewaxRuntimeError as error:
+        if cluster.addresses:
+            LOST.set()
         found = _known(error) or _known(first_failure())
         if found is not None:
             raise found from found.__cause__
@@ -286,6 +288,7 @@ def _run(flow: Any, job: Execution, recovery: RecoveryConfig | None) -> None:
         # in a cluster the engine loses its connections, which it reports as a panic, before it can report why
         if not cluster.addresses or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
             raise
+        LOST.set()
         failure = first_failure()
         if failure is not None:
             raise failure from failure.__cause__

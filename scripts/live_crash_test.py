@@ -64,6 +64,7 @@ class Database:
             if self.process.poll() is None:
                 return
             self.deaths += 1
+            self.stop()
         command = [sys.executable, "-m", "tests.services.clickhouse_http", str(self.folder), str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY)
         self.url = (self.process.stdout.readline() if self.process.stdout else "").strip()
@@ -73,6 +74,8 @@ class Database:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
 
 @dataclass(slots=True)
@@ -175,6 +178,11 @@ class Scene:
         with (self.folder / "publish.log").open("wb") as log:
             self.publisher = subprocess.Popen(command, stdout=log, stderr=log, cwd=_REPOSITORY)
 
+    def await_published(self) -> None:
+        """Wait until the whole market is on the topics."""
+        if self.publisher is not None and self.publisher.wait(_PATIENCE_S) != 0:
+            raise RuntimeError(f"the market was not published: {(self.folder / 'publish.log').read_text()}")
+
     def run(self, name: str) -> LiveRun:
         """Return the run of a name."""
         return LiveRun(name, self.database.url, self.config, self.folder / "recovery", self.folder / "logs")
@@ -200,6 +208,7 @@ def run_scene(scene: Scene, kills: int, rng: random.Random, say: Callable[[str],
         outcome.kills[moment] += 1
         say(f"{outcome.kills.total()} of {kills}: killed at `{moment}`, {victim.delivered:,} records in this life")
     _restore(scene)
+    scene.await_published()
     _finish(victim, scene)
     peace = scene.run("peace")
     _finish(peace, scene)

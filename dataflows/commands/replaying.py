@@ -72,13 +72,14 @@ def run_replay(
         print_run(result)
         if report is not None:
             typer.echo(f"report: {report}")
-    _remark(result, leads=cluster.leads, resumable=folder is not None)
+    what = "archive has" if archive is not None else "topics have"
+    _remark(result, what, leads=cluster.leads, resumable=folder is not None)
 
 
-def _remark(result: RunResult, *, leads: bool, resumable: bool) -> None:
+def _remark(result: RunResult, what: str, *, leads: bool, resumable: bool) -> None:
     """Say what is unusual about the end of a replay; exit with 130 where it was stopped."""
     if leads and result.status is RunStatus.COMPLETE and not any(c.kind == CountKind.READ for c in result.counts):
-        say("there are no records in this range")
+        say(f"the {what} no records in this range")
     if result.status is RunStatus.STOPPED:
         say("stopped before its end; the same command resumes it" if resumable else _NO_SNAPSHOTS)
         sys.exit(ExitCode.INTERRUPTED)

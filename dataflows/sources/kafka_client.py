@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -43,6 +44,8 @@ _DENIED: Final = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
 }
+_T = TypeVar("_T")
+_PAUSE_S: Final = 0.1
 _ABSENT: Final = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
@@ -152,11 +155,25 @@ def partition_count(consumer: Consumer, config: KafkaConfig, topic: str) -> int:
 
 def watermarks(consumer: Consumer, config: KafkaConfig, name: str, partition: int) -> tuple[int, int]:
     """Return the first offset of a partition and the one behind its last readable record."""
+    place = TopicPartition(name, partition)
     with answering(config, f"the ends of partition {partition} of `{name}`") as timeout:
-        found = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=timeout)
+        found = _retrying(lambda left: consumer.get_watermark_offsets(place, timeout=left), timeout)
     if found is None:
         raise TransientError(f"expected the ends of partition {partition} of `{name}` in time, found no answer")
     return int(found[0]), int(found[1])
+
+
+def _retrying(ask: Callable[[float], _T], timeout: float) -> _T:
+    """Ask again, within the time, while the brokers say that a later answer may be another: of a new leader, say."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return ask(max(left, _PAUSE_S))
+        except KafkaException as error:
+            if left <= 0 or not error.args[0].retriable():
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def offset_at(consumer: Consumer, config: KafkaConfig, name: str, partition: int, milliseconds: int, end: int) -> int:

@@ -75,7 +75,10 @@ def test_replay_stopped_by_sigterm_resumes_with_its_own_configuration_only(repla
     stopped = _last_json(output)
     assert stopped["status"] == "stopped"
     assert 0 < stopped["rows"] < whole.result["rows"]
-    other = signalbox("replay", "--archive", archive, "--db", replays.folder / "stopped", "--run-id", "stopped")
+    config = replays.folder / "other.toml"
+    config.write_text("shards = 7\n")
+    arguments = ("--archive", archive, "--db", replays.folder / "stopped", "--run-id", "stopped", "--config", config)
+    other = signalbox("replay", *arguments)
     assert other.returncode == ExitCode.CONFIG
     assert "began with config_hash" in other.stderr
     resumed = replays.live("stopped")

@@ -132,7 +132,7 @@ def signalbox(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains_and_the_same_command_goes_on(market: Archive, empty: LiveTopics, number: int):
-    with publishing(empty, market, 8):
+    with publishing(empty, market, 20):
         run = empty.run(f"stopped-{number}")
         run.start()
         until(lambda: run.delivered > 300 and run.snapshot is not None, "records", run)
@@ -145,7 +145,6 @@ def test_signal_drains_and_the_same_command_goes_on(market: Archive, empty: Live
     second = run.result()
     assert second["resumed"]
     assert first["rows"] > 0
-    assert second["rows"] > 0
     tables = undisturbed(empty)
     assert run_tables(empty, run) == tables
     # of two lives, each record was read in one: nothing was in work when the first ended
@@ -156,6 +155,7 @@ def run_tables(topics: LiveTopics, run: LiveRun) -> Any:
     return topics.tables(run.run_id)
 
 
+@pytest.mark.slow
 def test_second_signal_ends_at_once(runs: LiveTopics, server: ClickHouseHttp, expected: Any):
     run = runs.run("impatient")
     run.start()
@@ -170,6 +170,7 @@ def test_second_signal_ends_at_once(runs: LiveTopics, server: ClickHouseHttp, ex
     assert run_tables(runs, run) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1], ids=["rows", "end of the run"])
 def test_drain_that_takes_too_long_ends_with_its_exit_code(
     runs: LiveTopics, server: ClickHouseHttp, expected: Any, step: int
@@ -260,16 +261,17 @@ def assert_refused(run: LiveRun, code: int, message: str) -> None:
 
 @pytest.mark.slow
 def test_replay_of_which_one_process_is_stopped_is_not_complete(runs: LiveTopics, expected: Any):
-    brokers = load_settings(runs.configure(kafka="batch_records = 1")).kafka.brokers  # type: ignore[union-attr]
+    config = runs.configure(kafka="batch_records = 10", extra=SNAPSHOTS + 'drain = "2m"\n')
+    brokers = load_settings(config).kafka.brokers  # type: ignore[union-attr]
     run = runs.run("half")
     run.command = ("replay", "--kafka", brokers)
     run.start(3)
     until(lambda: run.delivered > 0, "records", run)
     run.processes[2].send_signal(signal.SIGTERM)
-    assert run.wait(60) == [ExitCode.INTERRUPTED] * 3, run.errors()
+    assert run.wait(120) == [ExitCode.INTERRUPTED] * 3, run.errors()
     assert run.result()["status"] == "stopped"
     run.start(3)
-    assert run.wait(60) == [0] * 3, run.errors()
+    assert run.wait(120) == [0] * 3, run.errors()
     assert run.result()["status"] == "complete"
     assert run_tables(runs, run) == expected
 

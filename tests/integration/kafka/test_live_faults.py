@@ -144,6 +144,7 @@ def make_anew(broker: Any, name: str) -> None:
     until(lambda: name in broker.admin.list_topics(timeout=20).topics, f"`{name}` made")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", [False, True])
 def test_topic_made_anew_ends_the_run_and_a_new_run_reads_it(kafka_broker, trades, name, unique, running):
     kafka_broker.produce(name, messages(0, 100))
@@ -220,6 +221,7 @@ def test_partition_added_to_a_killed_run_is_read_once_it_has_caught_up(kafka_bro
     assert volume(trades, unique) + late == 250
 
 
+@pytest.mark.slow
 def test_expired_offset_ends_the_run(kafka_broker, trades, name, unique):
     kafka_broker.produce(name, messages(0, 100))
     run = trades.run(unique)
@@ -273,6 +275,7 @@ def test_poison_is_in_the_dead_letters_with_its_bytes(kafka_broker, topic, trade
     assert [value or b"" for _, value in found] == [value or b"" for value in POISON.values()]
 
 
+@pytest.mark.slow
 def test_flood_of_poison_stops_the_run_before_it_is_published(kafka_broker, topic, trades, name, unique):
     letters = topic()
     outputs = f'[outputs]\ndead_letters = "{letters}"\nmax_dead_letters = '
@@ -389,6 +392,7 @@ def skewed(trades: LiveTopics, topic: Callable[..., str]) -> LiveTopics:
     return trades
 
 
+@pytest.mark.slow
 def test_clock_an_hour_behind_delays_rows_and_loses_none(kafka_broker, skewed, unique):
     name = skewed.names["trades"]
     kafka_broker.produce(name, stamped(0, 100, HOUR))
@@ -415,6 +419,7 @@ def test_clock_an_hour_behind_delays_rows_and_loses_none(kafka_broker, skewed, u
     assert "set the clocks of brokers and this machine by one time server" in doctor
 
 
+@pytest.mark.slow
 def test_clock_an_hour_ahead_raises_and_counts_and_warns(kafka_broker, skewed, unique):
     name = skewed.names["trades"]
     run = skewed.run(unique)

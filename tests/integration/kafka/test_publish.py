@@ -379,7 +379,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_commands_create_publish_and_describe(archive, settings_file, capsys):
+def test_commands_create_publish_and_describe(archive, settings_file, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # cells in one line
     with pytest.raises(SystemExit) as ended:
         run_describe(settings_file, as_json=False)
     assert ended.value.code == 8
