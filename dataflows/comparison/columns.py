@@ -11,7 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.enums import CountKind
 from schemas.fields import Field, Schema
+from schemas.tables import RUN_COUNTS
 from sinks.ddl import storage_name
 
 __all__ = ["Column", "ComparedTable", "compared_table"]
@@ -20,6 +22,8 @@ _TEXT: Final = 1_000
 """Bytes of a text that are fetched to be shown."""
 _TEXTS: Final = ("symbol", "text", "bytes")
 """Kinds of fields that are text or bytes."""
+_ONLY: Final = {RUN_COUNTS.name: f"kind != '{CountKind.WRITTEN.value}'"}
+"""What is compared of a table. Rows written are counted at the end of a replay only, and their tables are compared."""
 _TIMES: Final = {"ts": "toUnixTimestamp64Nano(ts)", "ts_recv": "toUnixTimestamp64Nano(ts_recv)"}
 """Time of a row on the arrival clock, by the column that holds it, the first that a table has."""
 
@@ -83,7 +87,7 @@ class ComparedTable:
             f"{self.time or 'toInt64(0)'} AS _time",
             *more,
         ]
-        condition = f" AND {where}" if where else ""
+        condition = "".join(f" AND {part}" for part in (where, _ONLY.get(self.name, "")) if part)
         return (
             f"SELECT {', '.join(columns)} FROM {storage_name(self.name)} FINAL WHERE run_id = {{run:String}}{condition}"
         )
