@@ -184,14 +184,14 @@ def _marker(job: Execution, process_id: int) -> Path | None:
 
 def _begin(job: Execution, run: Run, store: Store) -> tuple[RecoveryConfig | None, bool]:
     """Check that the run may begin or go on, and record that it does."""
-    _check_run(run, store)
+    known = _check_run(run, store)
     config, resumable = None, False
     if job.recovery is not None:
         identity = Identity(FLOW_ID, run.run_id, run.config_hash, run.source, job.starts())
         config, resumable = prepare_recovery(
             job.recovery,
             identity,
-            fresh=store.find_run(job.run_id) is None,
+            fresh=known is None,
             partitions=job.settings.recovery.partitions,
         )
     store.start_run(run)
@@ -211,10 +211,11 @@ def _describe(job: Execution) -> Run:
     )
 
 
-def _check_run(run: Run, store: Store) -> None:
+def _check_run(run: Run, store: Store) -> Run | None:
+    """Return the run as the database knows it, if it may go on; None for a new one."""
     known = store.find_run(run.run_id)
     if known is None:
-        return
+        return None
     if store.run_status(run.run_id) is RunStatus.COMPLETE:
         raise ConfigError(f"expected a new run id, was `{run.run_id}`, which is complete; choose another `--run-id`")
     for name in ("config_hash", "source"):
@@ -223,6 +224,7 @@ def _check_run(run: Run, store: Store) -> None:
                 f"run `{run.run_id}` began with {name} `{getattr(known, name)}`, found `{getattr(run, name)}`; "
                 "resume it with what it began with, or choose another `--run-id`"
             )
+    return known
 
 
 def _check_starts(job: Execution) -> None:

@@ -22,6 +22,7 @@ from dataflows.sources.kafka_config import KafkaConfig
 from dataflows.sources.replay_range import ReplayRange
 from dataflows.status import SourceStatus, StatusWriter
 from dataflows.telemetry import register_source, start_telemetry
+from dataflows.topics import kafka_section
 from schemas.errors import ConfigError, TransientError
 from sinks.store import Store
 
@@ -124,9 +125,7 @@ def run_topics(
 
 
 def _kafka(job: TopicRun) -> KafkaConfig:
-    config = job.settings.kafka
-    if config is None:
-        raise ConfigError("expected brokers and topics in section `[kafka]` of the configuration, found none; add them")
+    config = kafka_section(job.settings)
     if job.part is None and job.recovery is None:
         raise ConfigError(
             "expected a folder for the snapshots of a live run, found none; name one with `--recovery`, on a volume "

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from dataflows.settings import Settings
-from dataflows.sources.kafka_client import open_admin, refusal
+from dataflows.sources.kafka_client import answering, open_admin
 from dataflows.sources.kafka_config import KafkaConfig
 from schemas.errors import ConfigError, InputError, TransientError
 from schemas.time import duration_ns, parse_duration
@@ -475,17 +475,18 @@ def _unless(future: Future[Any], config: KafkaConfig, expected: set[int]) -> Any
 
 @contextmanager
 def _asking(config: KafkaConfig, what: str) -> Iterator[None]:
-    """Translate what the client library raises."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise TransientError(
-            f"expected {what} from brokers `{config.brokers}` in time, found no answer; are they running and reachable?"
-        ) from error
-    except KafkaException as error:
-        reason: KafkaError = error.args[0]
-        if reason.code() in _REFUSED:
-            raise InputError(f"expected brokers `{config.brokers}` to take {what}, found: {reason.str()}") from error
-        raise refusal(reason, what) or TransientError(
-            f"expected {what} from brokers `{config.brokers}`, found: {reason.str()}; are they running and reachable?"
-        ) from error
+    """Translate what the client library raises; some of it the brokers will refuse again."""
+    with answering(config, what):
+        try:
+            yield
+        except TimeoutError as error:
+            raise TransientError(
+                f"expected {what} from brokers `{config.brokers}` in time, found no answer; are they running and "
+                "reachable?"
+            ) from error
+        except KafkaException as error:
+            if error.args[0].code() in _REFUSED:
+                raise InputError(
+                    f"expected brokers `{config.brokers}` to take {what}, found: {error.args[0].str()}"
+                ) from error
+            raise

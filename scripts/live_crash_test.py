@@ -24,16 +24,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
 from schemas.records import TOPICS
-from scripts.live_run import LiveRun, free_ports, write_config
+from scripts.live_run import LiveRun, write_config
 from sinks.archive import Archive
 from sinks.digests import TableDigest
 from sinks.store import Store
 from tests.services.clickhouse_http import Fault, inserts_seen, order_faults
+from tests.services.live_topics import DatabaseProcess, published
 
 __all__ = ["Outcome", "Scene", "main", "run_scene"]
 
@@ -46,36 +46,6 @@ _DISTURBANCES: Final = ("refuse", "late", "lost", "die", "broker")
 _PATIENCE_S: Final = 240.0
 _LIFE_S: Final = 30.0
 """Longest life of a process that is to be killed."""
-
-
-@dataclass(slots=True)
-class Database:
-    """A served database in a process of its own, which can die."""
-
-    folder: Path
-    port: int = field(default_factory=lambda: free_ports(1)[0])
-    process: subprocess.Popen[str] | None = None
-    url: str = ""
-    deaths: int = 0
-
-    def ensure(self) -> None:
-        """Start it, or start it again where it has died."""
-        if self.process is not None:
-            if self.process.poll() is None:
-                return
-            self.deaths += 1
-            self.stop()
-        command = [sys.executable, "-m", "tests.services.clickhouse_http", str(self.folder), str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY)
-        self.url = (self.process.stdout.readline() if self.process.stdout else "").strip()
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
 
 
 @dataclass(slots=True)
@@ -142,7 +112,7 @@ class Scene:
 
     folder: Path
     broker: Broker
-    database: Database
+    database: DatabaseProcess
     seconds: float
     minutes: int = 10
     config: Path = field(init=False)
@@ -304,7 +274,11 @@ def _compare(scene: Scene, victim: str, peace: str, outcome: Outcome) -> None:
     if counts[victim] != counts[peace]:
         outcome.faults.append(f"counts differ: {counts}")
     for table, expected in keys.items():
-        copies = _published(scene.broker.address, scene.outputs[table], victim, table)
+        copies = Counter(
+            (headers["id"], _identity(table, headers, value))
+            for headers, value in published(scene.broker.address, scene.outputs[table], _PARTITIONS)
+            if headers["run_id"] == victim.encode()
+        )
         outcome.repeats[table] = sum(copies.values()) - len(copies)
         # what a consumer keeps that drops repeats by their id
         kept = Counter(row for _, row in copies)
@@ -319,29 +293,6 @@ def _rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
     return store.connection.rows(sql)
 
 
-def _published(address: str, topic: str, run_id: str, table: str) -> Counter[tuple[bytes, Any]]:
-    """Return how often a topic holds each (id, row) of a run."""
-    consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": "reader", "enable.partition.eof": True, "log_level": 0}
-    )
-    copies: Counter[tuple[bytes, Any]] = Counter()
-    try:
-        consumer.assign([TopicPartition(topic, number, 0) for number in range(_PARTITIONS)])
-        ended: set[int] = set()
-        deadline = time.monotonic() + 60
-        while len(ended) < _PARTITIONS and time.monotonic() < deadline:
-            for message in consumer.consume(10_000, 1.0):
-                if message.error() is not None:
-                    ended.add(message.partition() or 0)
-                    continue
-                headers = dict(message.headers() or [])
-                if headers["run_id"] == run_id.encode():
-                    copies[headers["id"], _identity(table, headers, message.value())] += 1
-    finally:
-        consumer.close()
-    return copies
-
-
 def _identity(table: str, headers: dict[str, Any], value: bytes | None) -> Any:
     if table == "signals":
         return json.loads(value or b"{}")["signal_id"]
@@ -349,14 +300,14 @@ def _identity(table: str, headers: dict[str, Any], value: bytes | None) -> Any:
 
 
 @contextmanager
-def _services(folder: Path) -> Iterator[tuple[Broker, Database]]:
-    broker, database = Broker(folder / "kafka"), Database(folder / "database")
+def _services(folder: Path) -> Iterator[tuple[Broker, DatabaseProcess]]:
+    broker, database = Broker(folder / "kafka"), DatabaseProcess(folder / "database")
     broker.start()
     try:
         database.ensure()
         yield broker, database
     finally:
-        database.stop()
+        database.kill()
         broker.stop()
 
 

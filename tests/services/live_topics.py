@@ -100,6 +100,13 @@ class DatabaseProcess:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
         self.url = (self.process.stdout.readline() if self.process.stdout else "").strip()
 
+    def ensure(self) -> None:
+        """Start it, or start it again where it has died."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.kill()
+        self.start()
+
     def kill(self) -> None:
         """End it at once; it keeps what it has stored."""
         if self.process is not None:

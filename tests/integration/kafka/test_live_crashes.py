@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from scripts.live_crash_test import Broker, Database, Scene, run_scene
+from scripts.live_crash_test import Broker, Scene, run_scene
+from tests.services.live_topics import DatabaseProcess
 
 KILLS = 8
 
@@ -20,12 +21,12 @@ KILLS = 8
 def test_killed_run_ends_with_the_tables_and_topics_of_one_left_alone(kafka_broker: Any, tmp_path: Path):
     seed = random.SystemRandom().randrange(2**32)
     broker = Broker(kafka_broker.folder, kafka_broker.address)
-    database = Database(tmp_path / "database")
+    database = DatabaseProcess(tmp_path / "database")
     try:
         database.ensure()
         scene = Scene(tmp_path, broker, database, seconds=4.0 * KILLS, minutes=4)
         outcome = run_scene(scene, KILLS, random.Random(seed), lambda _: None)
     finally:
-        database.stop()
+        database.kill()
     assert outcome.kills.total() == KILLS
     assert not outcome.faults, f"seed {seed}: {outcome}"
