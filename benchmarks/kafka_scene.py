@@ -16,9 +16,10 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from dataflows.publishing import PublishOptions, publish
 from dataflows.settings import load_settings
-from scripts.live_crash_test import Broker, Database
+from scripts.live_crash_test import Broker
 from scripts.live_run import write_config
 from sinks.archive import Archive
+from tests.services.live_topics import DatabaseProcess
 
 __all__ = ["Scene", "Topics", "create", "in_process", "open_scene", "peak_mib"]
 
@@ -114,14 +115,14 @@ class Scene:
         return self._filled[mark]
 
     @contextmanager
-    def database(self, name: str) -> Iterator[Database]:
+    def database(self, name: str) -> Iterator[DatabaseProcess]:
         """Serve a new database from a process of its own."""
-        database = Database(self.folder / name)
+        database = DatabaseProcess(self.folder / name)
         database.ensure()
         try:
             yield database
         finally:
-            database.stop()
+            database.kill()
 
 
 @contextmanager

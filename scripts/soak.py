@@ -190,7 +190,7 @@ def _started(scene: Scene, soak: Soak) -> Iterator[_Setting]:
     config.write_text(config.read_text().replace("[kafka]\n", f'[kafka]\nidle_margin = "{soak.idle_margin}"\n'))
     with scene.database("served") as database:
         if soak.embedded:
-            database.stop()
+            database.kill()
         url = str(scene.folder / "embedded") if soak.embedded else database.url
         live = LiveRun("soak", url, config, scene.folder / "recovery", scene.folder / "logs")
         live.start()

@@ -51,6 +51,15 @@ _ABSENT: Final = {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 }
+_PASSING: Final = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+"""Answers while leaders change. The client library calls none of them retriable where a call waits for its answer."""
 
 
 def open_consumer(
@@ -164,14 +173,14 @@ def watermarks(consumer: Consumer, config: KafkaConfig, name: str, partition: in
 
 
 def _retrying(ask: Callable[[float], _T], timeout: float) -> _T:
-    """Ask again, within the time, while the brokers say that a later answer may be another: of a new leader, say."""
+    """Ask again, within the time, while leaders change."""
     deadline = time.monotonic() + timeout
     while True:
         left = deadline - time.monotonic()
         try:
             return ask(max(left, _PAUSE_S))
         except KafkaException as error:
-            if left <= 0 or not error.args[0].retriable():
+            if left <= 0 or error.args[0].code() not in _PASSING:
                 raise
             time.sleep(_PAUSE_S)
 

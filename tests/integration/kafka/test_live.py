@@ -132,9 +132,11 @@ def signalbox(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains_and_the_same_command_goes_on(market: Archive, empty: LiveTopics, number: int):
+    run = empty.run(f"stopped-{number}")
+    run.start()
+    until(lambda: [status.state for status in run.status()] == ["running"], "the start", run)
+    # published from now on: however slow the machine, most comes after the signal
     with publishing(empty, market, 20):
-        run = empty.run(f"stopped-{number}")
-        run.start()
         until(lambda: run.delivered > 300 and run.snapshot is not None, "records", run)
         assert run.stop(number) == [ExitCode.OK]
         first = run.result()
@@ -144,7 +146,7 @@ def test_signal_drains_and_the_same_command_goes_on(market: Archive, empty: Live
     finish(run)
     second = run.result()
     assert second["resumed"]
-    assert first["rows"] > 0
+    assert min(first["rows"], second["rows"]) > 0
     tables = undisturbed(empty)
     assert run_tables(empty, run) == tables
     # of two lives, each record was read in one: nothing was in work when the first ended
