@@ -7,26 +7,24 @@ the features of its instrument are sampled as of that moment, from records that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from models.text.sentiment import FinanceSentiment
 from operators.arrival import Rows
 from operators.bars import BarState
 from operators.book_features import BookFeatureColumns, BookFeatureState
 from operators.book_intake import BookIntake
-from operators.book_sampler import BookSampler
-from operators.columns import BarColumns, CodeArray, FloatArray, IntArray, MissingArray, frozen
+from operators.columns import BarColumns, CodeArray, FloatArray, MissingArray
 from operators.decode import late_events
-from operators.duplicates import SequenceWindow, TextIdWindow
+from operators.duplicates import SequenceWindow
+from operators.feature_groups import make_groups
 from operators.features import BAR_FEATURES
 from operators.refusals import Refusals
-from operators.sentiment import SentimentState
-from operators.shard_config import SentimentConfig, ShardConfig
+from operators.sampled import DecisionColumns, FrameInputs, InstrumentRows
+from operators.shard_config import ShardConfig
 from schemas.batches import floats, int8s, integers, times
 from schemas.enums import CountKind, DeadLetterReason, LateReason
 from schemas.features import FeatureSet, FeatureSpec
@@ -35,7 +33,15 @@ from schemas.time import duration_ns
 __all__ = ["FeatureEngine", "FeatureFrame", "feature_set"]
 
 _REPEATED_TRADE = "expected a new `trade_id`, found one seen before or older than the last 1024"
-_TEXT_TOPICS = {"news": ("news_id", "headline"), "social": ("post_id", "text")}
+_ACCOUNTED = frozenset(("trades", "books", "quotes"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trades:
+    """The trades that were taken, as parts of what the groups get."""
+
+    batches: dict[str, pa.RecordBatch]
+    codes: dict[str, CodeArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +69,11 @@ class FeatureFrame:
 def feature_set(config: ShardConfig) -> FeatureSet:
     """Return the ordered features that a shard with this configuration computes."""
     specs: list[FeatureSpec] = []
-    for name, cls in BAR_FEATURES.items():
-        specs.extend(cls.specs(getattr(config.features, name)))
-    specs.extend(BookFeatureState.specs(depth=config.book.depth))
-    for topic in _TEXT_TOPICS:
-        sentiment, intensity = _sentiment(getattr(config, topic)).specs(topic)
-        scored = replace(sentiment, parameters=sentiment.parameters | {"lexicon": _scorer().version})
-        specs.extend((scored, intensity))
+    for name in config.features.enabled:
+        specs.extend(BAR_FEATURES[name].specs(getattr(config.features, name)))
+    for group in make_groups(config).values():
+        specs.extend(group.specs())
     return FeatureSet(tuple(specs))
-
-
-@lru_cache(maxsize=1)
-def _scorer() -> FinanceSentiment:
-    """Return the scorer that all shards of a process share; it keeps nothing but a cache."""
-    return FinanceSentiment()
-
-
-def _sentiment(config: SentimentConfig) -> SentimentState:
-    return SentimentState(half_life_ns=duration_ns(config.half_life), min_weight=config.min_weight)
 
 
 class FeatureEngine:
@@ -93,36 +86,33 @@ class FeatureEngine:
     """
 
     def __init__(self, config: ShardConfig) -> None:
-        self._intervals = [duration_ns(interval) for interval in config.bars.intervals]
+        self._intervals = sorted(duration_ns(interval) for interval in config.bars.intervals)
         self._bars = BarState(
             tuple(self._intervals),
             grace_ns=duration_ns(config.bars.grace),
             max_ahead_ns=duration_ns(config.decode.max_ahead),
         )
         self._bar_features = [
-            [cls(getattr(config.features, name)) for name, cls in BAR_FEATURES.items()] for _ in self._intervals
+            [BAR_FEATURES[name](getattr(config.features, name)) for name in config.features.enabled]
+            for _ in self._intervals
         ]
         self._trade_ids = SequenceWindow()
-        self._text_ids = {topic: TextIdWindow() for topic in _TEXT_TOPICS}
         self._books = BookIntake(config.book)
         self._book_features = BookFeatureState()
-        self._sampler = BookSampler(len(self._intervals), max_age_ns=duration_ns(config.book.max_age))
-        self._sentiment = {topic: _sentiment(getattr(config, topic)) for topic in _TEXT_TOPICS}
-        self._scorer = _scorer()
+        self._groups = make_groups(config)
+        self._accounted = _ACCOUNTED.union(*(group.accounts_for for group in self._groups.values()))
         self._n_features = len(feature_set(config).specs)
 
-    def _array_states(self) -> dict[str, Any]:
+    def _array_states(self) -> dict[str, InstrumentRows]:
         """Return every state that has a row per instrument, by name."""
-        states: dict[str, Any] = {
+        states: dict[str, InstrumentRows] = {
             "bars": self._bars,
             "trade_ids": self._trade_ids,
             "books": self._books,
             "book_features": self._book_features,
-            "sampler": self._sampler,
         }
-        for topic in _TEXT_TOPICS:
-            states[f"{topic}_ids"] = self._text_ids[topic]
-            states[f"{topic}_sentiment"] = self._sentiment[topic]
+        for name, group in self._groups.items():
+            states.update({f"{name}.{part}": state for part, state in group.states().items()})
         for interval, features in zip(self._intervals, self._bar_features, strict=True):
             states.update({f"{feature.name}/{interval}": feature.state for feature in features})
         return states
@@ -169,73 +159,60 @@ class FeatureEngine:
         rows
             Rows for `late_events`.
         """
-        bars, late = self._take_trades(batches.get("trades"), codes.get("trades"), frontier, refusals)
+        kept, bars, late = self._take_trades(batches.get("trades"), codes.get("trades"), frontier, refusals)
         book = self._book_features.update(self._books.update(batches, codes, frontier, refusals))
-        values = np.full((len(bars), self._n_features), np.nan)
-        missing = np.zeros((len(bars), self._n_features), dtype=np.uint8)
-        self._fill_bar_features(bars, values, missing)
-        column = sum(len(feature.specs(feature.config)) for feature in self._bar_features[0])
-        interval_index = frozen(np.searchsorted(np.sort(self._intervals), bars.interval_ns).astype(np.int32))
-        sampled = self._sampler.sample(book, bars.code, interval_index, bars.ts)
-        texts = (self._sample_text(name, batches.get(name), codes.get(name), bars, refusals) for name in _TEXT_TOPICS)
-        blocks = [sampled, *texts]
-        for block_values, block_missing in blocks:
-            width = block_values.shape[1]
-            values[:, column : column + width] = block_values
-            missing[:, column : column + width] = block_missing
-            column += width
-        for topic in set(batches) - {"trades", "books", "quotes", *_TEXT_TOPICS}:
+        for topic in batches.keys() - self._accounted:
             refusals.accept(topic, batches[topic].num_rows)
+        frame = FrameInputs(batches | kept.batches, codes | kept.codes, frontier, book, refusals)
+        interval = np.searchsorted(self._intervals, bars.interval_ns).astype(np.int32)
+        values, missing = self._features(bars, frame, DecisionColumns(bars.code, interval, bars.ts))
         return FeatureFrame(bars, values, missing, book), late
 
     def _take_trades(
         self, batch: pa.RecordBatch | None, code: CodeArray | None, frontier: int, refusals: Refusals
-    ) -> tuple[BarColumns, list[Rows]]:
+    ) -> tuple[_Trades, BarColumns, list[Rows]]:
         if batch is None or code is None:
-            return self._bars.close(frontier), []
+            return _Trades({}, {}), self._bars.close(frontier), []
         repeated = self._trade_ids.update(code, integers(batch, "trade_id"))
         batch, code = refusals.refuse(batch, code, repeated, DeadLetterReason.DUPLICATE, _REPEATED_TRADE)
+        kept = _Trades({"trades": batch}, {"trades": code})
         refusals.accept("trades", batch.num_rows)
         done = self._bars.update(
             code, times(batch, "ts_event"), times(batch, "ts_recv"), floats(batch, "price"), floats(batch, "size"),
             int8s(batch, "side"), frontier,
         )  # fmt: skip
         if not len(done.late_row):
-            return done.bars, []
+            return kept, done.bars, []
         refusals.count(CountKind.LATE, "trades", LateReason.BAR_CLOSED, len(np.unique(done.late_row)))
         intervals = np.asarray(self._intervals, dtype=np.int64)[done.late_interval]
         late = late_events("trades", batch, done.late_row, intervals, LateReason.BAR_CLOSED)
-        return done.bars, [Rows("late_events", late)]
+        return kept, done.bars, [Rows("late_events", late)]
 
-    def _fill_bar_features(self, bars: BarColumns, values: FloatArray, missing: MissingArray) -> None:
+    def _features(
+        self, bars: BarColumns, frame: FrameInputs, decisions: DecisionColumns
+    ) -> tuple[FloatArray, MissingArray]:
+        values = np.full((len(bars), self._n_features), np.nan)
+        missing = np.zeros((len(bars), self._n_features), dtype=np.uint8)
+        column = self._fill_bar_features(bars, values, missing)
+        for group in self._groups.values():
+            block_values, block_missing = group.update(frame, decisions)
+            width = block_values.shape[1]
+            values[:, column : column + width] = block_values
+            missing[:, column : column + width] = block_missing
+            column += width
+        return values, missing
+
+    def _fill_bar_features(self, bars: BarColumns, values: FloatArray, missing: MissingArray) -> int:
+        """Fill the columns of the bar features; return their number."""
+        column = 0
         for interval, features in zip(self._intervals, self._bar_features, strict=True):
             rows = np.flatnonzero(bars.interval_ns == interval)
-            if not len(rows):
-                continue
             own = bars.take(rows)
             column = 0
             for feature in features:
-                block_values, block_missing = feature.update(own)
-                width = block_values.shape[1]
-                values[rows, column : column + width] = block_values
-                missing[rows, column : column + width] = block_missing
+                width = len(feature.specs(feature.config))
+                if len(rows):
+                    columns = slice(column, column + width)
+                    values[rows, columns], missing[rows, columns] = feature.update(own)
                 column += width
-
-    def _sample_text(
-        self, topic: str, batch: pa.RecordBatch | None, code: CodeArray | None, bars: BarColumns, refusals: Refusals
-    ) -> tuple[FloatArray, MissingArray]:
-        item_code: CodeArray = np.empty(0, dtype=np.int32)
-        item_ts: IntArray = np.empty(0, dtype=np.int64)
-        score: FloatArray = np.empty(0)
-        if batch is not None and code is not None:
-            ident, text = _TEXT_TOPICS[topic]
-            repeated = self._text_ids[topic].update(code, batch.column(ident).to_pylist())
-            batch, item_code = refusals.refuse(
-                batch, code, repeated, DeadLetterReason.DUPLICATE, f"{ident} seen before"
-            )
-            refusals.accept(topic, batch.num_rows)
-            item_ts = times(batch, "ts_recv")
-            score = self._scorer.scores(batch.column(text).to_pylist())
-        return self._sentiment[topic].update_and_sample(
-            item_code, item_ts, score, np.ones(len(score)), bars.code, bars.ts
-        )
+        return column

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -77,16 +77,29 @@ def _components(name: str, doc: str, classes: dict[str, Any]) -> type[ComponentC
 
 if TYPE_CHECKING:
 
-    class FeaturesConfig(ComponentConfig):
+    class FeatureParameters(ComponentConfig):
         """Parameters of each registered bar feature, by name."""
 
     class StrategyParameters(ComponentConfig):
         """Parameters of each registered strategy, by name."""
 else:
-    FeaturesConfig = _components("FeaturesConfig", "Parameters of each registered bar feature, by name.", BAR_FEATURES)
+    FeatureParameters = _components(
+        "FeatureParameters", "Parameters of each registered bar feature, by name.", BAR_FEATURES
+    )
     StrategyParameters = _components(
         "StrategyParameters", "Parameters of each registered strategy, by name.", STRATEGIES
     )
+
+
+class FeaturesConfig(FeatureParameters):
+    """Which bar features are computed, and their parameters."""
+
+    enabled: tuple[str, ...] = Field(tuple(BAR_FEATURES), description="names of the bar features that are computed")
+
+    @model_validator(mode="after")
+    def _enabled_are_known(self) -> Self:
+        _check_enabled(self.enabled, BAR_FEATURES)
+        return self
 
 
 class StrategiesConfig(StrategyParameters):
@@ -96,10 +109,13 @@ class StrategiesConfig(StrategyParameters):
 
     @model_validator(mode="after")
     def _enabled_are_known(self) -> Self:
-        unknown = [name for name in self.enabled if name not in STRATEGIES]
-        if unknown or len(set(self.enabled)) != len(self.enabled):
-            raise ValueError(f"expected distinct names among {list(STRATEGIES)} in `enabled`, was {list(self.enabled)}")
+        _check_enabled(self.enabled, STRATEGIES)
         return self
+
+
+def _check_enabled(enabled: tuple[str, ...], registered: Mapping[str, Any]) -> None:
+    if len(set(enabled)) != len(enabled) or not registered.keys() >= set(enabled):
+        raise ValueError(f"expected distinct names among {list(registered)} in `enabled`, was {list(enabled)}")
 
 
 class ShardConfig(ComponentConfig):

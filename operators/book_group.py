@@ -1,0 +1,43 @@
+"""The features of books as a group: what each update said, as it stood at decision times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from operators.book_features import BookFeatureState
+from operators.book_sampler import BookSampler
+from operators.columns import FloatArray, MissingArray
+from operators.sampled import DecisionColumns, FeatureGroup, FrameInputs, InstrumentRows
+from operators.shard_config import BookConfig
+from schemas.features import FeatureSpec
+from schemas.time import duration_ns
+
+__all__ = ["BookGroup"]
+
+
+class BookGroup(FeatureGroup):
+    """The features that each update of a book has, sampled.
+
+    Parameters
+    ----------
+    config
+        Depth, and when a book is stale.
+    n_intervals
+        Number of bar lengths.
+    """
+
+    def __init__(self, config: BookConfig, n_intervals: int) -> None:
+        self._config = config
+        self._sampler = BookSampler(n_intervals, max_age_ns=duration_ns(config.max_age))
+
+    def specs(self) -> tuple[FeatureSpec, ...]:
+        """Return what each column is, in order."""
+        return BookFeatureState.specs(depth=self._config.depth)
+
+    def states(self) -> Mapping[str, InstrumentRows]:
+        """Return every state of the group, by name."""
+        return {"sampler": self._sampler}
+
+    def update(self, frame: FrameInputs, decisions: DecisionColumns) -> tuple[FloatArray, MissingArray]:
+        """Take the next updates and return the features at the next decisions."""
+        return self._sampler.sample(frame.book, decisions.code, decisions.interval, decisions.ts)

@@ -1,0 +1,25 @@
+"""The registry of feature groups, in the order of their columns in the feature vector, behind the bar features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from operators.book_group import BookGroup
+from operators.sampled import FeatureGroup
+from operators.shard_config import ShardConfig
+from operators.text_group import TextGroup
+
+__all__ = ["GROUPS", "make_groups"]
+
+GROUPS: Final[dict[str, Callable[[ShardConfig], FeatureGroup]]] = {
+    "book": lambda config: BookGroup(config.book, len(config.bars.intervals)),
+    "news": lambda config: TextGroup("news", config.news),
+    "social": lambda config: TextGroup("social", config.social),
+}
+"""How each group is made from the configuration of a shard, by name."""
+
+
+def make_groups(config: ShardConfig) -> dict[str, FeatureGroup]:
+    """Return fresh groups, by name."""
+    return {name: make(config) for name, make in GROUPS.items()}
