@@ -29,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from benchmarks.workload import Workload, generate
 from dataflows.collector import sparing_collector

@@ -110,7 +110,7 @@ def compare(archive: Path, batch_rows: int, repeat: int) -> dict[str, Any]:
 
 
 def _quotient(runs: dict[str, list[dict[str, Any]]], mode: str, unit: str) -> float:
-    return statistics.median(run[unit] / off[unit] for run, off in zip(runs[mode], runs["off"], strict=True))
+    return statistics.median(float(run[unit] / off[unit]) for run, off in zip(runs[mode], runs["off"], strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

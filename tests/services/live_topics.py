@@ -79,7 +79,7 @@ def published(brokers: str, topic: str, partitions: int = 1) -> list[tuple[dict[
                 if message.error() is not None:
                     ended += 1
                 else:
-                    found.append((dict(message.headers() or []), message.value()))
+                    found.append((dict(message.headers() or []), message.value()))  # type: ignore[arg-type]
     finally:
         consumer.close()
     return found
