@@ -7,8 +7,9 @@ the features of its instrument are sampled as of that moment, from records that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,15 +26,22 @@ from operators.features import BAR_FEATURES
 from operators.refusals import Refusals
 from operators.sampled import DecisionColumns, FrameInputs, InstrumentRows
 from operators.shard_config import ShardConfig
+from operators.strategies.base import StrategyView
 from schemas.batches import floats, int8s, integers, times
 from schemas.enums import CountKind, DeadLetterReason, LateReason
 from schemas.features import FeatureSet, FeatureSpec
 from schemas.time import duration_ns
 
-__all__ = ["FeatureEngine", "FeatureFrame", "feature_set"]
+__all__ = ["NO_POINTS", "FeatureEngine", "FeatureFrame", "feature_set"]
 
 _REPEATED_TRADE = "expected a new `trade_id`, found one seen before or older than the last 1024"
 _ACCOUNTED = frozenset(("trades", "books", "quotes"))
+
+
+NO_POINTS: Final = StrategyView(
+    np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty((0, 5)), np.empty((0, 5), np.uint8)
+)
+"""No rows to decide on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,18 @@ class FeatureFrame:
         A `Missing` code for each value, same shape.
     book
         Book features at each update of a book.
+    items
+        News items, with values as in `ITEM_NAMES`.
+    predictions
+        Model to its predictions, with values as in `PREDICTION_NAMES`.
     """
 
     bars: BarColumns
     values: FloatArray
     missing: MissingArray
     book: BookFeatureColumns
+    items: StrategyView = NO_POINTS
+    predictions: Mapping[str, StrategyView] = field(default_factory=dict)
 
 
 def feature_set(config: ShardConfig) -> FeatureSet:

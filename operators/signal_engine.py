@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from operators.columns import CodeArray
-from operators.feature_engine import FeatureFrame
+from operators.feature_engine import NO_POINTS, FeatureFrame
 from operators.shard_config import ShardConfig
 from operators.strategies import STRATEGIES
-from operators.strategies.base import Decisions, Strategy, StrategyView
+from operators.strategies.base import ITEM_NAMES, PREDICTION_NAMES, DecidesOn, Decisions, Strategy, StrategyView
 from schemas.errors import ConfigError, InvariantError
 from schemas.features import FeatureSet
 from schemas.tables import SIGNALS
@@ -45,9 +45,15 @@ class SignalEngine:
     def __init__(self, config: ShardConfig, features: FeatureSet, book_features: tuple[str, ...]) -> None:
         self._feature_set = features.hash
         self._strategies: list[tuple[Strategy, npt.NDArray[np.int64], dict[str, float]]] = []
+        offers: dict[DecidesOn, tuple[str, ...]] = {
+            "bar": features.names,
+            "book": book_features,
+            "item": ITEM_NAMES,
+            "prediction": PREDICTION_NAMES,
+        }
         for name in config.strategies.enabled:
             strategy = STRATEGIES[name](getattr(config.strategies, name))
-            offered = features.names if strategy.on == "bar" else book_features
+            offered = offers[strategy.on]
             unknown = [need for need in strategy.needs if need not in offered]
             if unknown:
                 raise ConfigError(f"expected strategy `{name}` to need features among {offered}, was {unknown}")
@@ -95,23 +101,30 @@ class SignalEngine:
                 found.append(self._rows(strategy, view, decisions, thresholds, names))
         return found
 
+    @property
+    def inactive(self) -> dict[str, str]:
+        """Names of enabled strategies that cannot decide at present, and why."""
+        return {
+            strategy.name: f"no model `{model}` is live"
+            for strategy, _, _ in self._strategies
+            if (model := _model(strategy)) is not None
+        }
+
     def _view(self, frame: FeatureFrame, strategy: Strategy, columns: npt.NDArray[np.int64]) -> StrategyView:
+        if strategy.on == "bar":
+            return _bar_view(frame, duration_ns(strategy.config.interval), columns)  # type: ignore[attr-defined]
         if strategy.on == "book":
             book = frame.book
-            priced = np.isfinite(book.values[:, self._mid])
-            if not priced.all():
-                # nothing is decided at no price: what is due waits for the next update that has one
-                book = book.take(priced)
-            return StrategyView(
-                book.code, book.ts, book.values[:, self._mid], book.values[:, columns], book.missing[:, columns]
-            )
-        interval = duration_ns(strategy.config.interval)  # type: ignore[attr-defined]
-        rows = np.flatnonzero(frame.bars.interval_ns == interval)
-        bars = frame.bars
-        return StrategyView(
-            bars.code[rows], bars.ts[rows], bars.close[rows],
-            frame.values[np.ix_(rows, columns)], frame.missing[np.ix_(rows, columns)],
-        )  # fmt: skip
+            points = StrategyView(book.code, book.ts, book.values[:, self._mid], book.values, book.missing)
+        elif strategy.on == "item":
+            points = frame.items
+        else:
+            points = frame.predictions.get(_model(strategy) or "", NO_POINTS)
+        priced = np.isfinite(points.price)
+        if not priced.all():
+            # nothing is decided at no price: what is due waits for the next row that has one
+            points = points.take(priced)
+        return StrategyView(points.code, points.ts, points.price, points.values[:, columns], points.missing[:, columns])
 
     def _rows(
         self,
@@ -155,6 +168,20 @@ class SignalEngine:
             for value, field in zip(columns.values(), fields, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _bar_view(frame: FeatureFrame, interval_ns: int, columns: npt.NDArray[np.int64]) -> StrategyView:
+    bars = frame.bars
+    rows = np.flatnonzero(bars.interval_ns == interval_ns)
+    return StrategyView(
+        bars.code[rows], bars.ts[rows], bars.close[rows],
+        frame.values[np.ix_(rows, columns)], frame.missing[np.ix_(rows, columns)],
+    )  # fmt: skip
+
+
+def _model(strategy: Strategy) -> str | None:
+    """Return the model whose predictions a strategy decides on; None where it decides on something else."""
+    return str(strategy.config.model) if strategy.on == "prediction" else None  # type: ignore[attr-defined]
 
 
 def _signal_id(prefix: str, instrument: str, ts: int, direction: int, intent: int) -> str:

@@ -9,17 +9,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from operators.columns import CodeArray, Columns, FloatArray, Int8Array, IntArray, MissingArray
 from operators.state import ArrayState
 from schemas.config import ComponentConfig
 
-__all__ = ["Decisions", "Strategy", "StrategyView"]
+__all__ = ["ITEM_NAMES", "PREDICTION_NAMES", "DecidesOn", "Decisions", "Strategy", "StrategyView"]
+
+ITEM_NAMES: Final = ("score", "weight", "novelty", "damping", "price_age")
+"""What is known of a news item: sentiment in [-1, 1], weight, novelty and damping in [0, 1], and how old the price at
+the decision is, seconds."""
+PREDICTION_NAMES: Final = ("probability", "expected_return", "uncertainty")
+"""What a model says: probability of a rise, expected return over its horizon as a fraction, and the standard error of
+that. A classifier gives the first, a regression the others."""
+
+DecidesOn = Literal["bar", "book", "item", "prediction"]
 
 
 @dataclass(frozen=True, slots=True)
-class StrategyView:
+class StrategyView(Columns):
     """The rows that a strategy decides on, in arrival order.
 
     Parameters
@@ -29,7 +38,7 @@ class StrategyView:
     ts
         Decision times, shape `(n,)`, ns.
     price
-        Price at the decision, shape `(n,)`: the bar's close, or the mid of the book.
+        Price at the decision, shape `(n,)`: the bar's close, the mid of the book, or the instrument's last price.
     values
         The features that the strategy declared in `needs`, in that order, shape `(n, len(needs))`.
     missing
@@ -74,10 +83,11 @@ class Strategy(ABC):
     """registered name; also the key of its configuration"""
     Config: ClassVar[type[ComponentConfig]]
     """configuration type"""
-    on: ClassVar[Literal["bar", "book"]]
-    """what it decides on: the close of a bar, or each update of the book"""
+    on: ClassVar[DecidesOn]
+    """what it decides on: the close of a bar, each update of the book, each news item, or each prediction of the model
+    that its configuration names"""
     needs: ClassVar[tuple[str, ...]]
-    """names of the features it reads"""
+    """names of the features it reads: of the feature set, of a book's update, of `ITEM_NAMES` or `PREDICTION_NAMES`"""
     derived: ClassVar[tuple[str, ...]] = ()
     """names of what it computes from them and decides on; stored beside them with each signal"""
     compares: ClassVar[tuple[str, ...]]
