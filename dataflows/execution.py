@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -39,6 +40,8 @@ from sinks.writer import BufferedWriter
 __all__ = ["Execution", "Input", "Progress", "execute"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_KEPT_ROWS: Final = 10_000
+"""Rows of a table that the snapshot of a live run may keep; while it catches up there are more, and it waits."""
 Progress = Callable[[int], None]
 """Takes records delivered so far."""
 
@@ -136,7 +139,7 @@ def execute(job: Execution, store: Store, *, progress: Progress | None = None) -
     elif job.recovery is not None:
         config = RecoveryConfig(str(job.recovery))
     writers = _Writers(job, store)
-    flow = build_graph(job.settings, job.source, job.source.sources, TableSink(writers.make))
+    flow = build_graph(job.settings, job.source, job.source.sources, TableSink(writers.make, partial(_kept_rows, job)))
     started = time.perf_counter()
     with _stopping_on_signals(job):
         try:
@@ -160,6 +163,11 @@ def execute(job: Execution, store: Store, *, progress: Progress | None = None) -
     if job.recovery is not None and status is RunStatus.COMPLETE:
         discard_recovery(job.recovery)
     return result
+
+
+def _kept_rows(job: Execution) -> int:
+    """Return how many rows of a table a snapshot may keep: none where nobody waits for what comes behind it."""
+    return 0 if job.bounded or job.stop.is_set() else _KEPT_ROWS
 
 
 def _status(job: Execution) -> RunStatus:

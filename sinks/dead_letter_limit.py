@@ -72,6 +72,15 @@ class DeadLetterLimit:
             self._admit(rows)
         self._writer.write(table, rows)
 
+    def restore(self, table: str, rows: pa.Table) -> None:
+        """Hand on rows that were looked at before a crash."""
+        self._writer.restore(table, rows)
+
+    def secure(self, table: str, most: int) -> pa.Table | None:
+        """Return what the writer has not stored."""
+        self._check()
+        return self._writer.secure(table, most)
+
     def flush(self) -> None:
         """Flush the writer.
 

@@ -35,6 +35,18 @@ class MemoryWriter:
         """Take rows."""
         self._pending.append((table, rows))
 
+    def restore(self, table: str, rows: pa.Table) -> None:
+        """Take rows that a snapshot kept."""
+        self._pending.extend((table, batch) for batch in rows.to_batches())
+
+    def secure(self, table: str, most: int) -> pa.Table | None:
+        """Return the rows of a table that wait; store all where there are more than `most`."""
+        waiting = [rows for name, rows in self._pending if name == table]
+        if sum(rows.num_rows for rows in waiting) > most:
+            self.flush()
+            return None
+        return pa.Table.from_batches(waiting).unify_dictionaries() if waiting else None
+
     def flush(self) -> None:
         """Store what was written."""
         for table, rows in self._pending:

@@ -39,6 +39,24 @@ class Tee:
         """Hand rows to each writer."""
         self._each(lambda writer: writer.write(table, rows))
 
+    def restore(self, table: str, rows: pa.Table) -> None:
+        """Hand rows of before a crash to each writer."""
+        self._each(lambda writer: writer.restore(table, rows))
+
+    def secure(self, table: str, most: int) -> pa.Table | None:
+        """Return what one of the writers has not stored; where several have such rows all are stored first."""
+        found: list[pa.Table] = []
+
+        def ask(writer: ClosableWriter) -> None:
+            if (rows := writer.secure(table, most)) is not None:
+                found.append(rows)
+
+        self._each(ask)
+        if len(found) > 1:
+            self.flush()
+            return None
+        return found[0] if found else None
+
     def flush(self) -> None:
         """Return when each writer has stored what it was given."""
         self._each(lambda writer: writer.flush())

@@ -46,6 +46,34 @@ def test_small_batches_wait_until_they_are_old(store: Store, bar_rows: Rows) -> 
         assert _count(store) == 20
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_rows_that_a_snapshot_keeps_are_those_not_stored(store: Store, bar_rows: Rows, background: bool) -> None:
+    with BufferedWriter(store, max_rows=20, max_age=LONG, background=background) as writer:
+        writer.write("bars", bar_rows(20))
+        writer.flush()
+        writer.write("bars", bar_rows(7, first=20))
+        kept = writer.secure("bars", 10)
+        assert kept is not None
+        assert kept.num_rows == 7
+        assert writer.secure("signals", 10) is None
+        assert writer.secure("bars", 6) is None
+        assert _count(store) == 27
+        assert writer.secure("bars", 10) is None
+        writer.restore("bars", kept)
+        writer.flush()
+        assert store.connection.rows("SELECT count() FROM bars FINAL")[0][0] == 27
+
+
+def test_rows_that_a_snapshot_keeps_are_inserted_when_they_are_old(store: Store, bar_rows: Rows) -> None:
+    now = [0.0]
+    with BufferedWriter(store, max_age=timedelta(seconds=1), background=False, clock=lambda: now[0]) as writer:
+        writer.write("bars", bar_rows(5))
+        assert writer.secure("bars", 10) is not None
+        now[0] = 1.0
+        assert writer.secure("bars", 10) is None
+        assert _count(store) == 5
+
+
 def test_leaving_by_an_error_writes_nothing_more(store: Store, bar_rows: Rows) -> None:
     def crash() -> None:
         with BufferedWriter(store, max_age=LONG) as writer:

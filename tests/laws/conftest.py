@@ -125,6 +125,12 @@ class CrashingWriter(MemoryWriter):
         super().flush()
         self._reach("after")
 
+    def secure(self, table: str, most: int) -> pa.Table | None:
+        self._reach("before")
+        rows = super().secure(table, most)
+        self._reach("after")
+        return rows
+
     def _reach(self, place: str) -> None:
         if self.crash is not None:
             self.crash.reach(place)
@@ -162,13 +168,14 @@ def run_in_memory(
     recovery: RecoveryConfig | None = None,
     epoch: timedelta = timedelta(seconds=10),
     crash: Crash | None = None,
+    kept: int = 0,
 ) -> Rows:
     """Run the graph over an archive and return the rows of every table."""
     writer = writer or MemoryWriter()
     if isinstance(writer, CrashingWriter):
         writer.restart(crash)
     source = CrashingSource(archive, crash=crash, cuts=cuts, batch_rows=batch_rows, replay=replay)
-    flow = build_graph(config or settings(), source, source.sources, TableSink(lambda: writer))
+    flow = build_graph(config or settings(), source, source.sources, TableSink(lambda: writer, lambda: kept))
     cli_main(flow, workers_per_process=workers, epoch_interval=epoch, recovery_config=recovery)
     writer.flush()
     return {table: writer.rows(table) for table in TABLES}

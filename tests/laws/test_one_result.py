@@ -80,7 +80,14 @@ def test_output_after_crash_and_resume_is_the_same(run, either, recovery, crashi
     market, expected = either
     rng = random.Random(seed)
     cuts = [market.start + market.length * number // slices for number in range(1, slices)]
-    options = {"writer": crashing_writer, "workers": 1 + seed % 2, "cuts": cuts, "epoch": timedelta(milliseconds=2)}
+    kept = (0, 10, 10_000)[seed % 3]
+    options = {
+        "writer": crashing_writer,
+        "kept": kept,
+        "workers": 1 + seed % 2,
+        "cuts": cuts,
+        "epoch": timedelta(milliseconds=2),
+    }
     for place in rng.sample(["source", "before", "after"] * 2, 4):
         crash = make_crash(place, int(7 * slices * rng.uniform(0.02, 0.22)))
         with pytest.raises(BytewaxRuntimeError):

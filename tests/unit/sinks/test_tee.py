@@ -39,6 +39,28 @@ def test_rows_are_in_every_writer_after_flush():
     assert all(writer.closed for writer in writers)
 
 
+def test_rows_that_one_writer_has_not_stored_are_kept_and_restored():
+    now, later = Writer(), Writer()
+    tee = Tee([now, later])
+    tee.write("run_counts", ROWS)
+    now.flush()
+    kept = tee.secure("run_counts", 10)
+    assert kept is not None
+    assert kept.num_rows == 1
+    fresh = Writer()
+    Tee([fresh]).restore("run_counts", kept)
+    fresh.flush()
+    assert len(fresh.rows("run_counts")) == 1
+
+
+def test_rows_that_several_writers_have_not_stored_are_stored():
+    writers = [Writer(), Writer()]
+    tee = Tee(writers)
+    tee.write("run_counts", ROWS)
+    assert tee.secure("run_counts", 10) is None
+    assert [len(writer.rows("run_counts")) for writer in writers] == [1, 1]
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_error_of_one_is_raised_as_it_is_and_the_others_are_flushed(failing):
     writers = [Writer(), Writer()]
