@@ -15,7 +15,7 @@ from dataflows.settings import Settings
 from operators.align import align
 from operators.arrival import Arrival, Counts, Rows
 from operators.count import count
-from operators.decode import DecodeLimits, validate
+from operators.decode import DecodeLimits, Validated, validate
 from operators.route import route
 from operators.shard import compute
 from schemas.enums import CountKind
@@ -83,7 +83,8 @@ def _admit(arrival: Arrival, limits: DecodeLimits) -> _Admitted:
     if arrival.batch is None or not arrival.batch.num_rows:
         return _Admitted(arrival, (), counts)
     with stage("decode", arrival.topic, parent=arrival.trace) as span:
-        validated = validate(arrival.topic, arrival.batch, limits)
+        checked = arrival.is_checked
+        validated = Validated.all_of(arrival.batch) if checked else validate(arrival.topic, arrival.batch, limits)
     counts[CountKind.READ.value, arrival.topic, ""] = arrival.batch.num_rows
     record(BATCH_RECORDS, arrival.batch.num_rows, arrival.topic)
     refused: tuple[Rows, ...] = ()

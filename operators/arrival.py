@@ -30,6 +30,8 @@ class Arrival:
         Records whose `ts_recv` was raised, because their source went back in time.
     trace
         Trace context, as `traceparent` has it; empty where there is none. No part of any state.
+    is_checked
+        Whether the source has seen that admission has nothing against any of the rows.
     """
 
     source: str
@@ -38,6 +40,7 @@ class Arrival:
     batch: pa.RecordBatch | None
     order_violations: int = 0
     trace: str = ""
+    is_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

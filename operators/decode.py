@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,11 @@ class Validated:
 
     accepted: pa.RecordBatch
     rejected: pa.RecordBatch
+
+    @classmethod
+    def all_of(cls, batch: pa.RecordBatch) -> Self:
+        """Return a batch of which every row is good."""
+        return cls(batch, _NO_DEAD_LETTERS)
 
 
 def validate(topic: str, batch: pa.RecordBatch, limits: DecodeLimits) -> Validated:
@@ -84,7 +89,7 @@ def validate(topic: str, batch: pa.RecordBatch, limits: DecodeLimits) -> Validat
     batch = _decode_raw(topic, batch, refusals)
     check_rows(topic, batch, limits, refusals)
     if not refusals:
-        return Validated(batch, _NO_DEAD_LETTERS)
+        return Validated.all_of(batch)
     rows = refusals.rows
     rejected = dead_letters(topic, batch, rows, refusals.reasons, refusals.details)
     return Validated(take(batch, np.delete(np.arange(batch.num_rows), rows)), rejected)

@@ -119,7 +119,13 @@ class _KafkaPartition(StatefulSourcePartition[Arrival, dict[str, Any]]):
         rows, size = (delivery.batch.num_rows, delivery.batch.nbytes) if delivery.batch is not None else (0, 0)
         self._pace.deliver(self._lane.source, self._clock, rows, size)
         return Arrival(
-            self._lane.source, self._topic, self._clock, delivery.batch, delivery.order_violations, span.trace
+            self._lane.source,
+            self._topic,
+            self._clock,
+            delivery.batch,
+            delivery.order_violations,
+            span.trace,
+            delivery.is_checked,
         )
 
     def _has_caught_up(self) -> bool:

@@ -53,11 +53,14 @@ class Delivery:
         Clock of the partition after them.
     raised
         Places in the batch of the rows whose `ts_recv` was raised, ascending.
+    is_checked
+        Whether admission has nothing against any of the rows.
     """
 
     batch: pa.RecordBatch | None
     clock: int
     raised: npt.NDArray[np.int64]
+    is_checked: bool = False
 
     @property
     def order_violations(self) -> int:
@@ -148,7 +151,8 @@ class RecordDecoder:
         refused = RefusedRows()
         check_rows(self._topic, delivery.batch, self._limits, refused)
         if not refused.rows.size:
-            return delivery
+            unread = (delivery.batch.column(name).null_count for name in ("raw", "error"))
+            return replace(delivery, is_checked=all(nulls == delivery.batch.num_rows for nulls in unread))
         raw = delivery.batch.column("raw").to_pylist()
         for row in refused.rows.tolist():
             raw[row] = values[row] or b""
