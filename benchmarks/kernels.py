@@ -19,7 +19,7 @@ import pyarrow as pa
 from benchmarks.workload import FULL, Workload, generate
 from operators.arrival import Arrival
 from operators.bars import BarState
-from operators.book_features import BookFeatureColumns, BookFeatureState
+from operators.book_features import NAMES, BookFeatureColumns, BookFeatureState
 from operators.book_sampler import BookSampler
 from operators.book_top import quotes_top
 from operators.columns import BarColumns, BookColumns, frozen
@@ -36,6 +36,7 @@ __all__ = ["Kernel", "kernels", "measure"]
 _ROWS: Final = 1_000_000
 _BATCH: Final = 16_384
 _SECOND: Final = 10**9
+_MID: Final = NAMES.index("mid_price")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _sampler(books: list[BookFeatureColumns]) -> Kernel:
 
 
 def _microstructure(books: list[BookFeatureColumns]) -> Kernel:
-    needs = np.array([8, 9, 6])
+    needs = np.array([NAMES.index(name) for name in MicrostructureAlpha.needs])
 
     def make() -> Callable[[], None]:
         strategy = MicrostructureAlpha(MicrostructureAlphaConfig())
@@ -218,7 +219,7 @@ def _microstructure(books: list[BookFeatureColumns]) -> Kernel:
         def run() -> None:
             for book in books:
                 view = StrategyView(
-                    book.code, book.ts, book.values[:, 4], book.values[:, needs], book.missing[:, needs]
+                    book.code, book.ts, book.values[:, _MID], book.values[:, needs], book.missing[:, needs]
                 )
                 strategy.on_frame(view)
 

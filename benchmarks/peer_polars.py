@@ -34,7 +34,7 @@ _BAR_KEY: Final = ["interval_ns", "instrument_id"]
 _FEATURES: Final[tuple[str, ...]] = (
     "log_return", "ewma_volatility", "realized_volatility", "zscore", "rolling_mean", "rolling_std", "rsi",
     "relative_volume", "channel_high", "channel_low", "channel_range",
-    "bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "microprice",
+    "bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "weighted_mid",
     "depth_imbalance", "order_flow_imbalance",
     "news_sentiment", "news_intensity", "social_sentiment", "social_intensity",
 )  # fmt: skip
@@ -209,7 +209,7 @@ def _book_features(features: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame
         quotes, left_on="ts", right_on="ts_recv", by="instrument_id", allow_exact_matches=False,
         check_sortedness=False, coalesce=False,
     )  # fmt: skip
-    sampled = ("bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "microprice")
+    sampled = ("bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "weighted_mid")
     fresh = pl.col("ts") - pl.col("ts_recv") <= _BOOK_MAX_AGE
     flow_sum, flow_count = pl.col("flow_sum").fill_null(0.0), pl.col("flow_count").fill_null(0)
     return (
@@ -218,7 +218,7 @@ def _book_features(features: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame
         .with_columns(
             mid_price=0.5 * (bid + ask),
             spread=ask - bid,
-            microprice=(ask * bid_size + bid * ask_size) / (bid_size + ask_size),
+            weighted_mid=(ask * bid_size + bid * ask_size) / (bid_size + ask_size),
             new_flow=(flow_sum - flow_sum.shift(1, fill_value=0.0)).over(_BAR_KEY),
             new_flows=(flow_count - flow_count.shift(1, fill_value=0)).over(_BAR_KEY),
         )

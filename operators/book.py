@@ -72,18 +72,20 @@ class _Rejected:
         ident, reason, row = (np.concatenate(columns) for columns in zip((none, none, none), *self._parts, strict=True))
         order = np.argsort(row, kind="stable")
         return BookUpdate(
-            *_tops(messages, out.top[:n_tops], out.top_row[:n_tops]),
+            *_tops(messages, out, n_tops),
             ident[order],
             reason[order].astype(np.int8),
             row[order],
         )
 
 
-def _tops(messages: BookMessages, top: FloatArray, top_row: IntArray) -> tuple[BookColumns, IntArray]:
+def _tops(messages: BookMessages, out: Output, n_tops: int) -> tuple[BookColumns, IntArray]:
+    top, top_row, levels = out.top[:n_tops], out.top_row[:n_tops], out.levels[:n_tops]
     row = top_row[:, 0].copy()
     bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth = (top[:, k].copy() for k in range(6))
     code, ts, missing = messages.code[row], messages.ts[row], top_row[:, 1].astype(np.uint8)
-    return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth, missing), row
+    tops = BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_depth, ask_depth, missing, levels)
+    return tops, row
 
 
 class BookState:
@@ -103,7 +105,8 @@ class BookState:
     Parameters
     ----------
     depth
-        Levels of each side that `bid_depth` and `ask_depth` sum; at least 1. A side with fewer sums what it has.
+        Levels of each side that `bid_depth` and `ask_depth` sum and that `levels` shows; at least 1. A side with fewer
+        sums and shows what it has.
     max_levels
         Most levels of a side; at least 1. Beyond it the level furthest from the market is dropped and counted in
         `dropped_levels`; should the market come back there, the book does not know of it.
@@ -198,7 +201,7 @@ class BookState:
         rejected = _Rejected()
         for code in codes:
             rejected.add_held([delta.ident for delta in self._held.pop(code, ())], -1)
-        return rejected.update(NO_MESSAGES, make_output(0))
+        return rejected.update(NO_MESSAGES, make_output(0, self._depth))
 
     def update(self, messages: BookMessages) -> BookUpdate:
         """Take the next messages, in arrival order; every code must have its row.
@@ -211,7 +214,7 @@ class BookState:
         messages = checked(messages)
         table, keys, sizes = tables(messages)
         rejected = _Rejected()
-        out = make_output(len(table))
+        out = make_output(len(table), self._depth)
         start = n_held = 0
         while start < len(table):
             verdict, at = self._advance(table, keys, sizes, start, out)
@@ -264,7 +267,7 @@ class BookState:
         book[code, STATUS] = BookStatus.SYNCHRONISED
         book[code, HELD] = 0
         deltas = joined(code, int(messages.ts[at]), list(self._held.pop(code)))
-        done = make_output(len(deltas.code))
+        done = make_output(len(deltas.code), self._depth)
         self._advance(*tables(deltas), 0, done)
         _, n_refused, n_held = done.n.tolist()
         rows, reasons = done.refused[:n_refused].T
@@ -275,9 +278,8 @@ class BookState:
             self._hold(deltas, row, at, rejected)
         levels = self._levels
         synchronised = bool(book[code, STATUS] == BookStatus.SYNCHRONISED)
-        emit_top(
-            at, code, synchronised, levels.sides, levels.keys, levels.sizes, self._depth, out.n, out.top, out.top_row
-        )
+        pool = levels.sides, levels.keys, levels.sizes
+        emit_top(at, code, synchronised, *pool, self._depth, out.n, out.top, out.levels, out.top_row)
 
     def snapshot(self, n_rows: int) -> dict[str, Any]:
         """Return the books of the codes below `n_rows` as plain values, copied; only levels in use are copied."""

@@ -32,7 +32,7 @@ class BookGroup(FeatureGroup):
 
     def specs(self) -> tuple[FeatureSpec, ...]:
         """Return what each column is, in order."""
-        return BookFeatureState.specs(depth=self._config.depth)
+        return BookFeatureState.specs(self._config.depth, self._config.features)
 
     def states(self) -> Mapping[str, InstrumentRows]:
         """Return every state of the group, by name."""

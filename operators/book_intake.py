@@ -44,6 +44,10 @@ class BookIntake:
     def __init__(self, config: BookConfig) -> None:
         self._books = BookState(config.depth, config.max_levels, config.max_pending)
         self._tops = TopOfBookState()
+        self._depth = config.depth
+        no_floats = np.empty(0)
+        no_codes, no_times = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+        self._nothing = quotes_top(no_codes, no_times, no_floats, no_floats, no_floats, no_floats, config.depth)
         self._next_ident = 0
         self._held: dict[int, bytes] = {}
         self._released: list[int] = []
@@ -90,7 +94,7 @@ class BookIntake:
 
     def _take_books(self, batch: pa.RecordBatch | None, code: CodeArray | None, refusals: Refusals) -> BookColumns:
         if batch is None or code is None:
-            return _NOTHING
+            return self._nothing
         ident = np.arange(self._next_ident, self._next_ident + batch.num_rows, dtype=np.int64)
         self._next_ident += batch.num_rows
         bid_offsets, bid_prices = levels(batch, "bid_prices")
@@ -148,17 +152,14 @@ class BookIntake:
         details = [_DETAILS[reason] for reason in reasons]
         refusals.refuse_rows(refused, np.arange(refused.num_rows), [reason.dead_letter for reason in reasons], details)
 
-    @staticmethod
-    def _take_quotes(batch: pa.RecordBatch | None, code: CodeArray | None, refusals: Refusals) -> BookColumns:
+    def _take_quotes(self, batch: pa.RecordBatch | None, code: CodeArray | None, refusals: Refusals) -> BookColumns:
         if batch is None or code is None:
-            return _NOTHING
+            return self._nothing
         refusals.accept("quotes", batch.num_rows)
-        prices = [floats(batch, name) for name in ("bid_price", "bid_size", "ask_price", "ask_size")]
-        return quotes_top(code, times(batch, "ts_recv"), *prices)
-
-
-_NO_FLOATS = np.empty(0)
-_NOTHING = quotes_top(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64), *[_NO_FLOATS] * 4)
+        bid_price, bid_size, ask_price, ask_size = (
+            floats(batch, name) for name in ("bid_price", "bid_size", "ask_price", "ask_size")
+        )
+        return quotes_top(code, times(batch, "ts_recv"), bid_price, bid_size, ask_price, ask_size, self._depth)
 
 
 def _to_bytes(batch: pa.RecordBatch) -> bytes:

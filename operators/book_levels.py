@@ -17,7 +17,7 @@ from numba import njit
 from operators.columns import CodeArray, FloatArray, IntArray
 from schemas.errors import VersionError
 
-__all__ = ["CAPACITY", "START", "USED", "BookLevels", "fill_side", "set_level", "side_depth"]
+__all__ = ["CAPACITY", "START", "USED", "BookLevels", "copy_side", "fill_side", "set_level", "side_depth"]
 
 _VERSION: Final = 1
 _FIRST_ROWS: Final = 16
@@ -132,6 +132,18 @@ def side_depth(sizes: Any, sides: Any, side: int, depth: int) -> float:
     for position in range(last, last - min(depth, sides[side, USED]), -1):
         total += sizes[position]
     return total
+
+
+@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+def copy_side(keys: Any, sizes: Any, sides: Any, side: int, below: Any) -> None:
+    """Write prices and sizes of the levels after the best to the side's two columns of `below`, shape `(k, 4)`."""
+    best = sides[side, START] + sides[side, USED] - 1
+    offers = side % 2
+    for k in range(len(below)):
+        exists = k + 1 < sides[side, USED]
+        key = keys[best - 1 - k] if exists else np.nan
+        below[k, 2 * offers] = -key if offers else key
+        below[k, 2 * offers + 1] = sizes[best - 1 - k] if exists else 0.0
 
 
 class BookLevels:

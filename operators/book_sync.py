@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import njit
 
-from operators.book_levels import CAPACITY, START, USED, fill_side, set_level, side_depth
+from operators.book_levels import CAPACITY, START, USED, copy_side, fill_side, set_level, side_depth
 from operators.columns import FloatArray, IntArray
 from schemas.enums import BookKind, DeadLetterReason, Missing
 
@@ -100,6 +100,8 @@ class Output(NamedTuple):
     n: IntArray
     top: FloatArray
     """shape `(n, 6)`: bid price, bid size, offer price, offer size, bid depth, offer depth"""
+    levels: FloatArray
+    """shape `(n, depth - 1, 4)`, as in `BookColumns`"""
     top_row: IntArray
     """shape `(n, 2)`: message, `Missing` code"""
     refused: IntArray
@@ -108,11 +110,12 @@ class Output(NamedTuple):
     """shape `(n,)`: message"""
 
 
-def make_output(n_rows: int) -> Output:
-    """Return room for the output of `n_rows` messages."""
+def make_output(n_rows: int, depth: int) -> Output:
+    """Return room for the output of `n_rows` messages and books of `depth` levels."""
     integers = np.empty((3, 2 * n_rows), dtype=np.int64)
     top_row, refused, held = integers[0].reshape(-1, 2), integers[1].reshape(-1, 2), integers[2, :n_rows]
-    return Output(np.zeros(3, dtype=np.int64), np.empty((n_rows, 6)), top_row, refused, held)
+    top, levels = np.empty((n_rows, 6)), np.empty((n_rows, depth - 1, 4))
+    return Output(np.zeros(3, dtype=np.int64), top, levels, top_row, refused, held)
 
 
 # The kernels know the vocabularies as plain integers: numba compiles those into the code.
@@ -268,15 +271,20 @@ def emit_top(
     depth: int,
     n: Any,
     top: Any,
+    levels: Any,
     top_row: Any,
 ) -> None:
     """Write the top of a book as the output of message `row`."""
     at = n[TOPS]
     n[TOPS] = at + 1
     n_sides = 0
+    if not synchronised:
+        levels[at, :, :] = np.nan
     for s in range(2):
         side = 2 * code + s
         used = sides[side, USED] if synchronised else 0
+        if synchronised:
+            copy_side(pool_keys, pool_sizes, sides, side, levels[at])
         if used > 0:
             best = sides[side, START] + used - 1
             top[at, 2 * s] = pool_keys[best] if s == 0 else -pool_keys[best]
@@ -316,6 +324,7 @@ def advance(
     pool_sizes: Any,
     n: Any,
     top: Any,
+    levels: Any,
     top_row: Any,
     refused: Any,
     held: Any,
@@ -338,5 +347,5 @@ def advance(
         if verdict != _APPLY:
             _note(verdict, i, code, book, n, refused, held)
         if verdict == _APPLY or synchronised != now:
-            emit_top(i, code, now, sides, pool_keys, pool_sizes, depth, n, top, top_row)
+            emit_top(i, code, now, sides, pool_keys, pool_sizes, depth, n, top, levels, top_row)
     return _APPLY, len(m)

@@ -13,7 +13,7 @@ from operators.columns import BookColumns, CodeArray, FloatArray, IntArray, froz
 from operators.state import Column, InstrumentState
 from schemas.enums import Missing
 
-__all__ = ["TopOfBookState", "quotes_top"]
+__all__ = ["TopOfBookState", "no_levels", "quotes_top"]
 
 _NAMES: Final = tuple(field.name for field in fields(BookColumns))
 
@@ -27,6 +27,20 @@ def _all_two_sided(bid_price: Any, bid_size: Any, ask_price: Any, ask_size: Any)
     return sound
 
 
+def no_levels(n_rows: int, depth: int) -> FloatArray:
+    """Return the `levels` of rows of which only the best is known: NaN, shape `(n_rows, depth - 1, 4)`, in no memory.
+
+    Examples
+    --------
+    >>> no_levels(2, depth=3).shape, no_levels(2, depth=3).strides
+    ((2, 2, 4), (0, 0, 0))
+    """
+    return np.broadcast_to(_UNKNOWN, (n_rows, depth - 1, 4))
+
+
+_UNKNOWN: Final = np.array(np.nan)
+
+
 def quotes_top(
     code: CodeArray,
     ts: IntArray,
@@ -34,6 +48,7 @@ def quotes_top(
     bid_size: FloatArray,
     ask_price: FloatArray,
     ask_size: FloatArray,
+    depth: int = 1,
 ) -> BookColumns:
     """Return rows of the `quotes` topic as tops of a book whose only levels are the best ones.
 
@@ -46,6 +61,8 @@ def quotes_top(
         int32 codes, and `ts_recv` in int64 ns.
     bid_price, bid_size, ask_price, ask_size
         float64, quote currency and base units; 0 where the side is empty.
+    depth
+        Levels that rows of books beside these have; a quote knows none but the best.
 
     Notes
     -----
@@ -59,13 +76,14 @@ def quotes_top(
     (array([9.5, nan]), array([0, 5], dtype=uint8))
     """
     bid_price, bid_size, ask_price, ask_size = map(frozen, (bid_price, bid_size, ask_price, ask_size))
+    levels = no_levels(len(code), depth)
     if _all_two_sided(bid_price, bid_size, ask_price, ask_size):
         missing = np.zeros(len(code), dtype=np.uint8)
-        return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_size, ask_size, missing)
+        return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_size, ask_size, missing, levels)
     bid_price, bid_size = _side(bid_price, bid_size)
     ask_price, ask_size = _side(ask_price, ask_size)
     missing = np.where(bid_price < ask_price, Missing.OK, Missing.OUT_OF_SYNC).astype(np.uint8)
-    return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_size, ask_size, missing)
+    return BookColumns(code, ts, bid_price, bid_size, ask_price, ask_size, bid_size, ask_size, missing, levels)
 
 
 def _side(price: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -99,3 +99,6 @@ class BookColumns(Columns):
     """quantity on the first levels of the offer side"""
     missing: MissingArray
     """a `Missing` code: `OK`, or why the top of the book has no value"""
+    levels: FloatArray
+    """shape `(n, depth - 1, 4)`: bid price, bid size, offer price and offer size of each level below the best, the best
+    first; a side without such a level has size 0 and price NaN there; all NaN where only the best is known"""

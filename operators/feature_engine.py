@@ -16,19 +16,22 @@ import pyarrow as pa
 
 from operators.arrival import Rows
 from operators.bars import BarState
-from operators.book_features import BookFeatureColumns, BookFeatureState
+from operators.book_features import NAMES, BookFeatureColumns, BookFeatureState
 from operators.book_intake import BookIntake
 from operators.columns import BarColumns, CodeArray, FloatArray, MissingArray
 from operators.decode import late_events
 from operators.duplicates import SequenceWindow
 from operators.feature_groups import make_groups
 from operators.features import BAR_FEATURES
+from operators.prices import PriceState
 from operators.refusals import Refusals
 from operators.sampled import DecisionColumns, FrameInputs, InstrumentRows
 from operators.shard_config import ShardConfig
 from operators.strategies.base import StrategyView
+from operators.text.group import TextGroup
+from operators.text.items import TextItems
 from schemas.batches import floats, int8s, integers, times
-from schemas.enums import CountKind, DeadLetterReason, LateReason
+from schemas.enums import CountKind, DeadLetterReason, LateReason, Missing
 from schemas.features import FeatureSet, FeatureSpec
 from schemas.time import duration_ns
 
@@ -38,6 +41,8 @@ _REPEATED_TRADE = "expected a new `trade_id`, found one seen before or older tha
 _ACCOUNTED = frozenset(("trades", "books", "quotes"))
 
 
+_MID: Final = NAMES.index("mid_price")
+_NO_PRICES: Final = (np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0))
 NO_POINTS: Final = StrategyView(
     np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty((0, 5)), np.empty((0, 5), np.uint8)
 )
@@ -112,8 +117,9 @@ class FeatureEngine:
         ]
         self._trade_ids = SequenceWindow()
         self._books = BookIntake(config.book)
-        self._book_features = BookFeatureState()
+        self._book_features = BookFeatureState(config.book.depth, config.book.features)
         self._groups = make_groups(config)
+        self._prices = PriceState()
         self._accounted = _ACCOUNTED.union(*(group.accounts_for for group in self._groups.values()))
         self._n_features = len(feature_set(config).specs)
 
@@ -124,6 +130,7 @@ class FeatureEngine:
             "trade_ids": self._trade_ids,
             "books": self._books,
             "book_features": self._book_features,
+            "prices": self._prices,
         }
         for name, group in self._groups.items():
             states.update({f"{name}.{part}": state for part, state in group.states().items()})
@@ -180,7 +187,7 @@ class FeatureEngine:
         frame = FrameInputs(batches | kept.batches, codes | kept.codes, frontier, book, refusals)
         interval = np.searchsorted(self._intervals, bars.interval_ns).astype(np.int32)
         values, missing = self._features(bars, frame, DecisionColumns(bars.code, interval, bars.ts))
-        return FeatureFrame(bars, values, missing, book), late
+        return FeatureFrame(bars, values, missing, book, self._priced_items(frame)), late
 
     def _take_trades(
         self, batch: pa.RecordBatch | None, code: CodeArray | None, frontier: int, refusals: Refusals
@@ -215,6 +222,21 @@ class FeatureEngine:
             missing[:, column : column + width] = block_missing
             column += width
         return values, missing
+
+    def _priced_items(self, frame: FrameInputs) -> StrategyView:
+        """Return the news items of a frame, each with the last price before it."""
+        news = self._groups["news"]
+        items = news.items if isinstance(news, TextGroup) else TextItems.empty()
+        book = frame.book
+        mids = (book.code, book.ts, book.values[:, _MID])
+        batch = frame.batches.get("trades")
+        trades = _NO_PRICES
+        if batch is not None:
+            trades = (frame.codes["trades"], times(batch, "ts_recv"), floats(batch, "price"))
+        price, age = self._prices.update(mids, trades, items.code, items.ts)
+        values = np.column_stack((items.score, items.weight, items.novelty, items.damping, age / 1e9))
+        missing = np.where(np.isnan(values), Missing.NO_INPUT, Missing.OK).astype(np.uint8)
+        return StrategyView(items.code, items.ts, price, values, missing)
 
     def _fill_bar_features(self, bars: BarColumns, values: FloatArray, missing: MissingArray) -> int:
         """Fill the columns of the bar features; return their number."""

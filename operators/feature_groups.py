@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Final
 
 from operators.book_group import BookGroup
+from operators.flow import FlowGroup
 from operators.sampled import FeatureGroup
 from operators.shard_config import ShardConfig
-from operators.text_group import TextGroup
+from operators.text.group import TextGroup
 
 __all__ = ["GROUPS", "make_groups"]
 
 GROUPS: Final[dict[str, Callable[[ShardConfig], FeatureGroup]]] = {
     "book": lambda config: BookGroup(config.book, len(config.bars.intervals)),
+    "flow": lambda config: FlowGroup(config.flow, len(config.bars.intervals)),
     "news": lambda config: TextGroup("news", config.news),
     "social": lambda config: TextGroup("social", config.social),
 }

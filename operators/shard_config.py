@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, create_model, model_validator
 
 from operators.bars import BarState
+from operators.book_feature_table import BookFeatureConfig
 from operators.decode import DecodeLimits
 from operators.features import BAR_FEATURES
+from operators.flow.config import FlowConfig
 from operators.strategies import STRATEGIES
+from operators.text.config import NewsConfig, SocialConfig
 from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError
 from schemas.time import duration_ns, format_duration, parse_duration
 
-__all__ = ["BarsConfig", "BookConfig", "FeaturesConfig", "SentimentConfig", "ShardConfig", "StrategiesConfig"]
+__all__ = ["BarsConfig", "BookConfig", "FeaturesConfig", "ShardConfig", "StrategiesConfig"]
 
 
 class BarsConfig(ComponentConfig):
@@ -42,28 +45,14 @@ class BarsConfig(ComponentConfig):
 class BookConfig(ComponentConfig):
     """Order books and the best bid and offer."""
 
-    depth: int = Field(5, ge=1, le=1000, description="levels of a side that count as its depth")
+    depth: int = Field(5, ge=1, le=50, description="levels of a side that count as its depth")
     max_levels: int = Field(4096, ge=16, le=65_536, description="levels kept on a side; the worst is dropped beyond")
     max_pending: int = Field(1024, ge=1, le=65_536, description="updates held for an instrument that awaits a snapshot")
     max_age: Duration = Field(
         parse_duration("1m"), gt=timedelta(0), description="a book without news this long is stale"
     )
-
-
-class SentimentConfig(ComponentConfig):
-    """Decayed sentiment of a text stream."""
-
-    half_life: Duration = Field(
-        parse_duration("30m"), gt=timedelta(0), description="an item's weight halves in this time"
-    )
-    min_weight: float = Field(0.01, gt=0, le=1, description="decayed weight below which the sentiment is stale")
-
-
-class SocialConfig(SentimentConfig):
-    """Decayed sentiment of posts, which are forgotten sooner than news."""
-
-    half_life: Duration = Field(
-        parse_duration("10m"), gt=timedelta(0), description="an item's weight halves in this time"
+    features: BookFeatureConfig = Field(
+        default_factory=BookFeatureConfig, description="parameters of the features at each update"
     )
 
 
@@ -132,7 +121,8 @@ class ShardConfig(ComponentConfig):
     decode: DecodeLimits = Field(default_factory=DecodeLimits)
     bars: BarsConfig = Field(default_factory=BarsConfig)
     book: BookConfig = Field(default_factory=BookConfig)
-    news: SentimentConfig = Field(default_factory=SentimentConfig)
+    flow: FlowConfig = Field(default_factory=FlowConfig)
+    news: NewsConfig = Field(default_factory=NewsConfig)
     social: SocialConfig = Field(default_factory=SocialConfig)
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)

@@ -9,10 +9,15 @@ __all__ = [
     "CountKind",
     "DeadLetterReason",
     "Direction",
+    "DriftDetector",
+    "DriftDirection",
+    "DriftStream",
+    "EventBarKind",
     "Intent",
     "LateReason",
     "Missing",
     "OptionRight",
+    "OutcomeLabel",
     "RunStatus",
     "Side",
 ]
@@ -49,6 +54,46 @@ class Direction(IntEnum):
     SHORT = -1
 
 
+class DriftDetector(IntEnum):
+    """Who found a drift."""
+
+    ADWIN = 1
+    """adaptive windowing: two parts of a window have different means"""
+    PAGE_HINKLEY = 2
+    """a cumulative sum of deviations from the running mean left its extreme"""
+
+
+class DriftStream(IntEnum):
+    """What kind of numbers drifted."""
+
+    INPUT = 1
+    """a feature that a model reads"""
+    SCORE = 2
+    """what a model answers"""
+    ERROR = 3
+    """how wrong it was, once outcomes were known"""
+
+
+class DriftDirection(IntEnum):
+    """Where a mean went."""
+
+    UP = 1
+    DOWN = -1
+
+
+class EventBarKind(IntEnum):
+    """What is counted until a bar closes."""
+
+    TICK = 1
+    """trades"""
+    VOLUME = 2
+    """quantity traded"""
+    DOLLAR = 3
+    """money traded, in the quote currency"""
+    IMBALANCE = 4
+    """trades that bought less trades that sold, against what is expected of a bar"""
+
+
 class Intent(IntEnum):
     """What a signal asks for. An exit always flattens the position that its direction names."""
 
@@ -73,6 +118,19 @@ class Missing(IntEnum):
     """the order book waits for a snapshot, is crossed, locked or one-sided"""
     NOT_FINITE = 6
     """the result overflowed"""
+
+
+class OutcomeLabel(IntEnum):
+    """What became of a prediction at its horizon."""
+
+    RISE = 1
+    """the price rose beyond the cost band"""
+    FALL = -1
+    """the price fell beyond the cost band"""
+    WITHIN_COST = 0
+    """the price stayed within the cost band; nothing is learnt from it"""
+    EXPIRED = 2
+    """no usable close came in time"""
 
 
 class DeadLetterReason(StrEnum):

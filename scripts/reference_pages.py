@@ -99,6 +99,7 @@ _TYPES: Final[dict[Any, str]] = {
     timedelta: "duration",
     bool: "true or false",
     SecretStr: "secret",
+    NoneType: "not set",
     AwareDatetime: "a time with its zone",
 }
 

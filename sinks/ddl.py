@@ -32,6 +32,13 @@ __all__ = [
 ]
 
 _VERSION_COLUMNS: Final = {"run_counts": "count"}
+_ADDED: Final[dict[str, tuple[str, ...]]] = {
+    "0005_event_bars.sql": ("event_bars",),
+    "0006_drift_events.sql": ("drift_events",),
+    "0007_predictions.sql": ("predictions", "outcomes"),
+    "0008_cross_section.sql": ("cross_section",),
+}
+"""Migrations that each brought tables; the first two brought the others."""
 _FEATURE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,127}")
 
 
@@ -87,13 +94,21 @@ def feature_views_sql(names: Sequence[str]) -> tuple[str, ...]:
 
 def generated_migrations() -> dict[str, str]:
     """Return the text of the migrations that follow from the schemas, by file name."""
-    tables = [create_table_sql(schema) for schema in TABLES.values()]
-    views = [create_view_sql(schema) for schema in TABLES.values()] + [feature_view_sql(()), _coverage_sql()]
-    provenance = [statement for schema in TABLES.values() for statement in provenance_sql(schema)]
+    added = {table for names in _ADDED.values() for table in names}
+    first = [schema for schema in TABLES.values() if schema.name not in added]
+    tables = [create_table_sql(schema) for schema in first]
+    views = [create_view_sql(schema) for schema in first] + [feature_view_sql(()), _coverage_sql()]
+    provenance = [statement for schema in first for statement in provenance_sql(schema)]
+    later = {
+        name: "-- Tables and their views, derived from schemas/tables.py\n\n"
+        + _script([make(TABLES[table]) for table in names for make in (create_table_sql, create_view_sql)])
+        for name, names in _ADDED.items()
+    }
     return {
         "0001_tables.sql": "-- Storage tables, derived from schemas/tables.py\n\n" + _script(tables),
         "0002_views.sql": "-- One row for each natural key, derived from schemas/tables.py\n\n" + _script(views),
         "0004_provenance.sql": "-- How a row came about, derived from schemas/tables.py\n\n" + _script(provenance),
+        **later,
     }
 
 

@@ -28,7 +28,7 @@ NEUTRAL: Final = _words(
     rich care heart protected novel please justice outstanding exploration treasure treasury intelligence smart
     mature appreciation bonus committed commit ensure help helps welcome thank thanks vested merit merits limited
     increase certain straight chance join reach agree agreed agrees agreement anti no god discounted defensive
-    cut cuts cutting miss misses missed advanced challenge competitive safe safety dispute stop stops
+    cut cuts cutting miss misses missed advanced challenge competitive safe safety dispute stop stops active
     """
 )
 """Words that name things in finance ("shares", "gross margin", "crude oil") and say nothing of good or bad.
@@ -46,7 +46,7 @@ _WORDS_BY_VALENCE: Final[dict[float, str]] = {
         climbs climb climbed climbing recovers recovered recovery accelerates accelerated accelerating expands
         expanded expansion strengthens strengthened strengthening outpaces outpaced overweight buyback buybacks
         uptick upswing upturn turnaround synergies approve clears cleared resilient upside breakout mooning bull
-        bulls
+        bulls suitor suitors
     """,
     1.2: """
         rises rise rose rising gains higher advances advance grows grow grew growing raises raised lifts lifted
@@ -59,14 +59,15 @@ _WORDS_BY_VALENCE: Final[dict[float, str]] = {
         softened lags lagged lagging weighs pressured retreats retreated headwind headwinds shortage shortages
         delays postpones postponed probe probes probed investigation investigations inquiry subpoena subpoenas
         subpoenaed dilutive writedown writedowns outflows tariffs tariff loses resigns resign hit hits concern
-        concerns concerned bear bears sues sued recalls recall recalled deteriorates deteriorated
+        concerns concerned bear bears sues sued recalls recall recalled deteriorates deteriorated dent dents dented
+        erode erodes eroded crimp crimps crimped hamper hampers hampered walkout walkouts
     """,
     -1.6: """
         drops drop dropped dropping slides slide slid sliding weakens weakened weakening bearish selloff shrinks
         shrank shrinking shrunk contraction layoffs layoff underperforms underperform underperformed overvalued
         overhang impairment impairments downturn downtick fined fines fine penalties halts halted slowdown slows
         slowed slowing disappoints glut downbeat terminates terminated quits ousts ousted outage outages breach
-        breached hacked hack cyberattack curtails bubble deficit deficits
+        breached hacked hack hackers cyberattack ransomware stole wrongdoing curtails bubble deficit deficits
     """,
     -2.0: """
         downgrades downgrade downgraded sinks sink sank sinking tumbles tumble tumbled tumbling slumps slump slumped
@@ -89,9 +90,10 @@ _PHRASES_BY_VALENCE: Final[dict[float, str]] = {
         gets approval, wins fda approval, blowout quarter
     """,
     2.5: """
-        better than expected, stronger than expected, above expectations, above estimates, above forecasts, ahead of
+        better than expected, stronger than expected, ahead of
         estimates, ahead of expectations, all time high, all time highs, record high, record highs, returns to
         profit, swings to profit, swing to profit, swung to profit, profit doubles, profit triples, double upgrade,
+        returns to profitability, return to profitability, returned to profit, back to profit, cleared of wrongdoing,
         price target raised, special dividend, meets primary endpoint, met primary endpoint, emerges from bankruptcy,
         short squeeze
     """,
@@ -101,13 +103,18 @@ _PHRASES_BY_VALENCE: Final[dict[float, str]] = {
         deliveries, dividend increase, dividend hike, takeover bid, takeover offer, buyout offer, agrees to be acquired,
         to be acquired, positive data, positive results, strong demand, strong results, strong quarter, upgraded to
         buy, upgraded to overweight, upgraded to outperform, buy rating, strong buy, gains market share, margin
-        expansion, diamond hands, buying the dip, buy the dip, beat and raise
+        expansion, diamond hands, buying the dip, buy the dip, beat and raise, profit beats, profit beat, earnings
+        beat, earnings beats, revenue beats, sales beat, results beat, smaller than feared, better than feared, less
+        than feared, narrower than expected, conviction buy, conviction buy list, buy list, at buy, at outperform, at
+        overweight, bidding war
     """,
     1.5: """
         wins lawsuit, wins case, dismisses lawsuit, lawsuit dismissed, case dismissed, drops probe, ends probe, closes
         probe, drops lawsuit, settles lawsuit, settles dispute, resolves dispute, pays down debt, cost savings, lower
         costs, lower debt, insider buying, activist stake, takes stake in, go long, going long, on track, outlook
-        positive, positive outlook, up #, in the black, robust demand
+        positive, positive outlook, up #, in the black, robust demand, takeover interest, draw interest, draws interest,
+        rival bid, rival bidder, green light, chosen by, selected by, picked by, high grade, added to s&p, added to the
+        s&p, joins s&p, join s&p
     """,
     0.0: """
         best buy, interest rate, interest rates, credit suisse, dollar general, live nation, under armour, health
@@ -115,7 +122,8 @@ _PHRASES_BY_VALENCE: Final[dict[float, str]] = {
         war chest, fair value, fair isaac, profit and loss, poison pill, debt offering, debt securities, strike price,
         big short, rise of, fall of, this fall, in fall, hits shelves, black friday, defined benefit, winners and
         losers, capital gains, advance auto parts, fine art, fine dining, merger of equals, interest expense,
-        bull case, bear case, quiet period, hedge fund, ex dividend, dividend date
+        bull case, bear case, quiet period, hedge fund, ex dividend, dividend date, supreme court, quarterly dividend,
+        resumes coverage, initiates coverage, hires adviser, hires advisers, hires bankers
     """,
     -1.5: """
         misses deadline, weak demand, soft demand, soft sales, slowing growth, higher costs, rising costs, cost
@@ -124,21 +132,24 @@ _PHRASES_BY_VALENCE: Final[dict[float, str]] = {
         investigation, under review, faces scrutiny, antitrust lawsuit, antitrust probe, antitrust suit, class action,
         insider selling, sells stake, cuts stake, trims stake, steps down, stepping down, abrupt departure, goes on
         strike, go on strike, outlook negative, negative outlook, in the red, dead cat bounce, secondary offering,
-        below consensus, data breach, hiring freeze, plant closure, closes stores, store closures, paper hands, bag
+        data breach, hiring freeze, plant closure, closes stores, store closures, paper hands, bag
         holders, bag holder, pump and dump, going short, go short, warns of, warns on, warned of, warned on, warns
         that, halts production, suspends production, halts sales, halts trading, trading halted, debt burden, debt
-        load, weighs on
+        load, weighs on, pushes back, pushed back, puts off, put off, walks away, walk away, walked away, calls off,
+        called off, walks out, walk out, walked out, new stock, share sale, stock sale, rights issue, share offering,
+        stock offering, restructuring adviser, restructuring advisers, at underweight
     """,
     -2.0: """
         52 week low, multi year low, year low, all time low, record low, record lows, record loss, worse than expected,
-        weaker than expected, lower than expected, below expectations, below estimates, below forecasts, shy of
+        weaker than expected, lower than expected, shy of
         estimates, short of estimates, short of expectations, cut to sell, downgraded to sell, downgraded to
         underperform, sell rating, swings to loss, swing to loss, swung to loss, surprise loss, wider loss, profit
         falls, profit slumps, profit drops, profit plunges, profit tumbles, dividend cut, guidance cut, job cuts, mass
         layoffs, to junk, junk status, complete response letter, clinical hold, fails trial, failed trial, trial
         failure, misses primary endpoint, missed primary endpoint, safety concerns, material weakness, accounting
         irregularities, covenant breach, margin call, ceo ousted, short seller report, cash burn, trade war, debt
-        crisis, bank run, bear market, death cross
+        crisis, bank run, bear market, death cross, profit misses, earnings miss, earnings misses, revenue misses,
+        sales miss, results miss, short of cash, out of cash, cash crunch, at sell, at underperform
     """,
     -2.7: """
         profit warning, profit warnings, warns on profit, going concern, going concern doubt, accounting fraud,
@@ -194,10 +205,11 @@ class Pattern:
 _BENCHMARKS: Final = "estimate estimates expectation expectations forecast forecasts consensus views projections street"
 _PLANS: Final = "guidance outlook forecast forecasts dividend dividends payout target targets view estimate estimates"
 _BURDENS: Final = "cost costs debt debts loss losses expense expenses leverage defaults delinquencies unemployment"
+_RESULTS: Final = "profit profits earnings sales revenue revenues income"
 _LAW: Final = "lawsuit lawsuits suit probe charges fine fines penalty penalties investigation"
 _RISE: Final = """
     rise rises rose rising jump jumps jumped surge surges surged climb climbs climbed grow grows grew soar soars
-    widen widens widened mount mounts mounting balloon balloons ballooned
+    widen widens widened mount mounts mounting balloon balloons ballooned double doubles doubled triple triples tripled
 """
 _FALL: Final = """
     fall falls fell falling drop drops dropped decline declines declined shrink shrinks shrank narrow narrows
@@ -221,6 +233,17 @@ _DROP: Final = """
 PATTERNS: Final[tuple[Pattern, ...]] = (
     Pattern("beat_benchmark", 2.8, _BEAT, f"{_BENCHMARKS} guidance"),
     Pattern("miss_benchmark", -2.8, _MISS, f"{_BENCHMARKS} guidance"),
+    Pattern("above_benchmark", 2.4, "above", _BENCHMARKS),
+    Pattern("below_benchmark", -2.4, "below", _BENCHMARKS),
+    Pattern(
+        "results_multiply",
+        1.8,
+        _RESULTS,
+        "double doubles doubled triple triples tripled quadruple quadruples quadrupled",
+    ),
+    Pattern("results_halve", -2.2, _RESULTS, "halve halves halved"),
+    Pattern("return_capital", 1.5, "return returns hand hands", "shareholders investors"),
+    Pattern("take_stake", 1.2, "take takes took build builds built", "stake"),
     Pattern("raise_plan", 2.4, _RAISE, f"{_PLANS} buyback repurchase"),
     Pattern("cut_plan", -2.6, f"{_CUT} {_DROP}", f"{_PLANS} buyback"),
     Pattern(
@@ -241,6 +264,15 @@ PATTERNS: Final[tuple[Pattern, ...]] = (
         -1.8,
         "lose loses lost losing",
         "contract contracts deal order orders customer customers lawsuit suit case appeal license",
+    ),
+    Pattern(
+        "drop_deal",
+        -1.6,
+        f"{_DROP} abandon abandons abandoned cancel cancels canceled cancelled terminate terminates terminated",
+        "deal merger takeover acquisition bid offer buyout",
+    ),
+    Pattern(
+        "dismiss_law", 1.8, "dismiss dismisses dismissed throw throws threw toss tosses tossed", f"{_LAW} case claims"
     ),
     Pattern("face_law", -1.6, "face faces facing faced sue sues sued", f"{_LAW} scrutiny"),
     Pattern(

@@ -8,13 +8,36 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from operators.features.adx import Adx
+from operators.features.amihud import Amihud
+from operators.features.atr import Atr
+from operators.features.autocorrelation import Autocorrelation
 from operators.features.base import BarFeature
+from operators.features.bipower_variation import BipowerVariation
+from operators.features.bollinger import Bollinger
 from operators.features.channel import Channel
+from operators.features.donchian import Donchian
 from operators.features.ewma_volatility import EwmaVolatility
+from operators.features.hurst import Hurst
+from operators.features.keltner import Keltner
 from operators.features.log_return import LogReturn
+from operators.features.macd import Macd
+from operators.features.money_flow import MoneyFlow
+from operators.features.moving_averages import MovingAverages
+from operators.features.on_balance_volume import OnBalanceVolume
+from operators.features.range_volatility import RangeVolatility
+from operators.features.rate_of_change import RateOfChange
 from operators.features.realized_volatility import RealizedVolatility
 from operators.features.relative_volume import RelativeVolume
+from operators.features.return_moments import ReturnMoments
+from operators.features.returns import Returns
+from operators.features.roll_spread import RollSpread
 from operators.features.rsi import Rsi
+from operators.features.stochastic import Stochastic
+from operators.features.trend_regime import TrendRegime
+from operators.features.variance_ratio import VarianceRatio
+from operators.features.volatility_regime import VolatilityRegime
+from operators.features.vwap import Vwap
 from operators.features.zscore import ZScore
 from schemas.config import ComponentConfig
 from schemas.errors import ConfigError
@@ -75,4 +98,27 @@ BAR_FEATURES: dict[str, type[BarFeature]] = register(
     Rsi,
     RelativeVolume,
     Channel,
+    MovingAverages,
+    Macd,
+    Stochastic,
+    Bollinger,
+    Atr,
+    Adx,
+    Keltner,
+    Donchian,
+    RateOfChange,
+    Vwap,
+    OnBalanceVolume,
+    MoneyFlow,
+    Returns,
+    RangeVolatility,
+    BipowerVariation,
+    Autocorrelation,
+    Hurst,
+    VarianceRatio,
+    ReturnMoments,
+    Amihud,
+    RollSpread,
+    VolatilityRegime,
+    TrendRegime,
 )

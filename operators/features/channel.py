@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import numba
-import numpy as np
 from pydantic import Field
 
 from operators.columns import BarColumns, CodeArray, FloatArray, IntArray, MissingArray, frozen
 from operators.features.base import BarFeature
+from operators.features.output import finite, ratio
+from operators.features.window import extremes
 from operators.state import ArrayState, Column
 from schemas.config import ComponentConfig
 from schemas.enums import Missing
@@ -97,30 +98,10 @@ def _bound(
         if n_bars[c] < window:
             missing[i, :] = Missing.WARMING_UP
         else:
-            _describe(highs[c], lows[c], values[i], missing[i])
+            top, bottom = extremes(highs[c], lows[c])
+            values[i, 0], missing[i, 0] = finite(top)
+            values[i, 1], missing[i, 1] = finite(bottom)
+            values[i, 2], missing[i, 2] = ratio(top - bottom, 0.5 * top + 0.5 * bottom)
         highs[c, n_bars[c] % window] = high[i]
         lows[c, n_bars[c] % window] = low[i]
         n_bars[c] += 1
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _describe(highs: FloatArray, lows: FloatArray, values: FloatArray, missing: MissingArray) -> None:
-    top = -np.inf
-    bottom = np.inf
-    finite = True
-    for k in range(len(highs)):
-        finite &= np.isfinite(highs[k]) and np.isfinite(lows[k])
-        top = max(top, highs[k])
-        bottom = min(bottom, lows[k])
-    if not finite:
-        missing[:] = Missing.NOT_FINITE
-        return
-    values[0] = top
-    values[1] = bottom
-    middle = 0.5 * top + 0.5 * bottom
-    if middle <= 0.0:
-        missing[2] = Missing.DEGENERATE
-    elif np.isinf(top - bottom) or np.isinf((top - bottom) / middle):
-        missing[2] = Missing.NOT_FINITE
-    else:
-        values[2] = (top - bottom) / middle

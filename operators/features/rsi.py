@@ -103,7 +103,9 @@ def _smooth(
         previous[c] = close[i]
         exists = np.isfinite(change)
         if exists:
-            _add_change(c, change, period, n_changes, gain, loss)
+            gain[c] = _next_mean(gain[c], n_changes[c], max(change, 0.0), period)
+            loss[c] = _next_mean(loss[c], n_changes[c], max(-change, 0.0), period)
+            n_changes[c] += 1
         if n_changes[c] < period:
             missing[i, 0] = Missing.WARMING_UP
         elif not exists:
@@ -117,13 +119,7 @@ def _smooth(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _add_change(c: int, change: float, period: int, n_changes: IntArray, gain: FloatArray, loss: FloatArray) -> None:
-    up = change if change > 0.0 else 0.0
-    down = -change if change < 0.0 else 0.0
-    if n_changes[c] < period:
-        gain[c] += up / period
-        loss[c] += down / period
-    else:
-        gain[c] += (up - gain[c]) / period
-        loss[c] += (down - loss[c]) / period
-    n_changes[c] += 1
+def _next_mean(mean: float, n_obs: int, x: float, period: int) -> float:
+    if n_obs < period:
+        return mean + x / period
+    return mean + (x - mean) / period

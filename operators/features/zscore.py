@@ -10,6 +10,7 @@ from pydantic import Field
 
 from operators.columns import BarColumns, CodeArray, FloatArray, IntArray, MissingArray, frozen
 from operators.features.base import BarFeature
+from operators.features.window import moments
 from operators.state import ArrayState, Column
 from schemas.config import ComponentConfig
 from schemas.enums import Missing
@@ -97,7 +98,7 @@ def _standardise(
         if n_bars[c] < window:
             missing[i, :] = Missing.WARMING_UP
             continue
-        mean, std = _moments(ring[c], n_bars[c] % window)
+        mean, std = moments(ring[c], n_bars[c] % window)
         if not np.isfinite(mean):
             missing[i, :] = Missing.NOT_FINITE
             continue
@@ -109,21 +110,3 @@ def _standardise(
         else:
             values[i, 0] = (close[i] - mean) / std
             values[i, 2] = std
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _moments(ring: FloatArray, oldest: int) -> tuple[float, float]:
-    """Return mean and population deviation of the ring, oldest value first."""
-    window = len(ring)
-    total = 0.0
-    for k in range(window):
-        total += ring[oldest + k if oldest + k < window else oldest + k - window]
-    mean = total / window
-    squares = 0.0
-    rest = 0.0
-    for k in range(window):
-        deviation = ring[oldest + k if oldest + k < window else oldest + k - window] - mean
-        squares += deviation * deviation
-        rest += deviation
-    variance = (squares - rest * rest / window) / window
-    return mean, np.sqrt(variance) if variance >= 0.0 else (0.0 if variance < 0.0 else variance)

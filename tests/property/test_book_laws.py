@@ -16,7 +16,7 @@ from operators.book_messages import BookMessages
 from operators.book_sync import BookRefusal
 from schemas.enums import BookKind, Missing
 
-N_CODES, DEPTH, MAX_LEVELS, MAX_PENDING = 3, 2, 4, 3
+N_CODES, DEPTH, MAX_LEVELS, MAX_PENDING = 3, 3, 4, 3
 
 
 class Reference:
@@ -100,15 +100,20 @@ class Reference:
 
     def top(self):
         row = [math.nan] * 6
+        below = [[math.nan] * 4 for _ in range(DEPTH - 1)]
         if self.status == "synchronised":
             for s, best in ((0, max), (1, min)):
                 side = self.sides[s]
+                ranked = sorted(side, reverse=s == 0)
+                for k, level in enumerate(below, start=1):
+                    exists = k < len(side)
+                    level[2 * s : 2 * s + 2] = [ranked[k], side[ranked[k]]] if exists else [math.nan, 0.0]
                 if side:
                     price = best(side)
                     row[2 * s : 2 * s + 2] = [price, side[price]]
-                    row[4 + s] = sum(side[p] for p in sorted(side, reverse=s == 0)[:DEPTH])
+                    row[4 + s] = sum(side[p] for p in ranked[:DEPTH])
         sound = not any(map(math.isnan, row))
-        return [*row, Missing.OK if sound else Missing.OUT_OF_SYNC]
+        return [*row, Missing.OK if sound else Missing.OUT_OF_SYNC, *itertools.chain(*below)]
 
 
 def sane(message):
@@ -180,7 +185,8 @@ def fresh():
 def rows(update, messages):
     """Return an update as plain values: tops by message, and refusals."""
     top = update.top
-    values = np.column_stack([getattr(top, field.name) for field in dataclasses.fields(top)[2:]])
+    flat = [getattr(top, field.name) for field in dataclasses.fields(top)[2:-1]]
+    values = np.column_stack([*flat, top.levels.reshape(len(top), 4 * (DEPTH - 1))])
     tops = [
         (messages[row]["ident"], int(code), int(ts), str(list(map(float, value))))
         for row, code, ts, value in zip(update.row.tolist(), top.code, top.ts, values, strict=True)

@@ -148,3 +148,34 @@ def test_looking_more_often_changes_no_other_decision(log: _Log) -> None:
     looked = _fresh()
     looked.update_and_sample(*log.part(slice(None), slice(None)))
     assert state.snapshot(_CODES) == looked.snapshot(_CODES)
+
+
+_SOURCE_WEIGHTS = (0.5, 0.3, 0.2)
+
+
+@given(log=_logs(), seed=st.integers(0, 2**32), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_blend_of_sources_equals_the_formula_however_it_is_cut(log: _Log, seed: int, data: st.DataObject) -> None:
+    source = np.random.default_rng(seed).integers(0, 3, len(log.item_ts)).astype(np.int32)
+    state = SentimentState(half_life_ns=_HALF_LIFE, min_weight=_MIN_WEIGHT, source_weights=_SOURCE_WEIGHTS)
+    state.ensure(_CODES)
+    cut = data.draw(st.integers(0, _LAST))
+    i, d = (int(np.searchsorted(ts, cut, side="left")) for ts in (log.item_ts, log.decision_ts))
+    parts = [
+        state.update_and_sample(*log.part(slice(i), slice(d)), item_source=source[:i]),
+        state.update_and_sample(*log.part(slice(i, None), slice(d, None)), item_source=source[i:]),
+    ]
+    values, missing = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    for row, (code, now) in enumerate(zip(log.decision_code, log.decision_ts, strict=True)):
+        seen = (log.item_code == code) & (log.item_ts < now) & ~np.isnan(log.item_score) & (log.item_weight > 0)
+        weights = log.item_weight * 2.0 ** (-(now - log.item_ts) / _HALF_LIFE)
+        of = [weights[seen & (source == s)].sum() for s in range(3)]
+        if any(abs(total / _MIN_WEIGHT - 1) < 1e-9 for total in of):
+            continue
+        present = [s for s in range(3) if of[s] >= _MIN_WEIGHT]
+        if not present:
+            assert missing[row].tolist() == [Missing.STALE if seen.any() else Missing.NO_INPUT] * 2
+            continue
+        means = [np.sum((weights * log.item_score)[seen & (source == s)]) / of[s] for s in present]
+        blended = np.average(means, weights=[_SOURCE_WEIGHTS[s] for s in present])
+        np.testing.assert_allclose(values[row], [blended, sum(of[s] for s in present)], rtol=1e-11, atol=1e-12)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from operators.book import BookState
+from operators.book_features import NAMES, BookFeatureConfig, BookFeatureState
 from operators.book_messages import BookMessages
 from operators.book_sync import BookRefusal
 from schemas.enums import BookKind, Missing
+from tests.twins.books import BookTable, book_twin
 
 pytestmark = pytest.mark.real
 
@@ -142,3 +144,50 @@ def test_book_of_captured_feed_with_a_lost_message_is_lost_until_a_snapshot(feed
     assert update.rejected_ident.tolist() == list(range(lost + 1, len(messages.code) - 100))
     assert set(update.rejected_reason.tolist()) == {BookRefusal.SEQUENCE_GAP}
     assert state.held().tolist() == list(range(len(messages.code) - 100, len(messages.code)))
+
+
+@pytest.fixture(scope="module")
+def books(feeds):
+    return {name: _run(messages)[1][0].top for name, (messages, _) in feeds.items()}
+
+
+def _features(top, cuts=()):
+    state = BookFeatureState(depth=10)
+    state.ensure(1)
+    parts = [state.update(top.take(part)) for part in np.split(np.arange(len(top)), cuts)]
+    return np.concatenate([part.values for part in parts])
+
+
+@pytest.mark.parametrize("name", ["spot", "usdm"])
+def test_features_of_captured_books_equal_their_batch_twins(books, name):
+    top = books[name]
+    values = _features(top)
+    twin = book_twin(
+        BookTable(top.bid_price, top.bid_size, top.ask_price, top.ask_size, top.levels), BookFeatureConfig()
+    )
+    for k, feature in enumerate(NAMES):
+        np.testing.assert_allclose(values[:, k], twin[feature], rtol=1e-9, atol=1e-9, err_msg=feature)
+        assert np.isfinite(twin[feature]).mean() > 0.9, feature
+    cuts = np.sort(np.random.default_rng(7).choice(len(top), 200))
+    np.testing.assert_array_equal(_features(top, cuts), values)
+
+
+@pytest.mark.parametrize(("name", "tick"), [("spot", 0.01), ("usdm", 0.1)])
+def test_tick_of_captured_books_is_the_one_of_the_venue(books, name, tick):
+    column = dict(zip(NAMES, _features(books[name]).T, strict=True))
+    np.testing.assert_allclose(column["tick_size"][99:], tick, rtol=1e-6)
+    assert (column["spread_ticks"][99:] % 1 == 0).all()
+
+
+@pytest.mark.parametrize("name", ["spot", "usdm"])
+def test_microprice_of_captured_books_foretells_the_mid_better_than_the_weighted_mid(books, name):
+    column = dict(zip(NAMES, _features(books[name]).T, strict=True))
+    mid = column["mid_price"]
+    ahead = np.r_[mid[20:], np.full(20, np.nan)] - mid
+    known = np.isfinite(column["microprice"] + ahead)
+    assert known.sum() > 5_000
+    found, weighted = (
+        np.corrcoef((column[price] - mid)[known], ahead[known])[0, 1] for price in ("microprice", "weighted_mid")
+    )
+    assert found > 0.15
+    assert found > 2 * weighted

@@ -30,7 +30,9 @@ def test_polars_and_the_graph_agree_on_every_value(differences: list[Difference]
     assert len(columns) == 26
 
 
-@pytest.mark.parametrize("column", ["open", "close", "volume", "trade_count", "buy_volume", "bid_price", "microprice"])
+@pytest.mark.parametrize(
+    "column", ["open", "close", "volume", "trade_count", "buy_volume", "bid_price", "weighted_mid"]
+)
 def test_polars_and_the_graph_agree_exactly_where_nothing_is_accumulated(
     column: str, differences: list[Difference]
 ) -> None:

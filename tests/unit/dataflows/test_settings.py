@@ -65,7 +65,11 @@ def definition(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     for parent in parents:
         inner = section["properties"][parent]
         section = SCHEMA["$defs"][inner["$ref"].rsplit("/", 1)[-1]] if "$ref" in inner else inner
-    return section["properties"][key], section
+    schema = section["properties"][key]
+    for choice in schema.get("anyOf", ()):
+        if choice.get("type") != "null":
+            schema = schema | choice | {"nullable": True}
+    return schema, section
 
 
 def refusal(content: dict[str, Any]) -> str:
@@ -89,7 +93,12 @@ OTHER_TYPES: dict[str, list[Any]] = {
 
 def of_other_types(path: str) -> list[Any]:
     """Return values that a key refuses for their type; a duration refuses most texts too."""
-    found = OTHER_TYPES[definition(path)[0]["type"]]
+    schema = definition(path)[0]
+    found = OTHER_TYPES[schema["type"]]
+    if schema.get("items", {}).get("type") == "integer":
+        found = [value if value != [1] else [1.5] for value in found]
+    if schema.get("nullable"):
+        found = [value for value in found if value is not None]
     return [*found, "text", "5"] if is_duration(path) else found
 
 
@@ -117,7 +126,7 @@ def out_of_range(path: str) -> list[Any]:
     if "exclusiveMinimum" in schema:
         found.append(schema["exclusiveMinimum"])
     if "maximum" in schema:
-        found.append(schema["maximum"] + step)
+        found.append(schema["maximum"] + max(step, abs(schema["maximum"]) / 1024))
     if is_duration(path):
         found += ["-1s", "40000d", "1e9999s", "1ns"]
     return found
@@ -300,9 +309,18 @@ BASE: dict[str, Any] = {
     "compute": {
         "bars": {"intervals": ["1s", "10s"]},
         "features": {
-            "ewma_volatility": {"min_returns": 5}, "realized_volatility": {"window": 10}, "zscore": {"window": 5},
-            "channel": {"window": 5}, "relative_volume": {"window": 5}, "rsi": {"period": 5},
+            "enabled": ["log_return", "zscore", "channel", "relative_volume"],
+            "zscore": {"window": 5}, "channel": {"window": 5}, "relative_volume": {"window": 5},
         },
+        "flow": {
+            "kyle": {"bucket": "1s", "buckets": 20, "min_buckets": 10}, "sweep": {"levels": 2},
+            "vpin": {
+                "classification": "bulk", "buckets": 5, "bucket_share": 2e-5, "volume_half_life": "20s",
+                "volume_warm_up": "5s", "bar": "1s", "bars": 10,
+            },
+        },
+        "news": {"buzz": {"interval": "2s", "half_life": "20s", "min_intervals": 2}},
+        "social": {"buzz": {"interval": "2s", "half_life": "20s", "min_intervals": 2}},
         "strategies": {
             "mean_reversion": {"interval": "1s", "entry_zscore": 1.0, "exit_zscore": 0.2},
             "breakout": {"interval": "1s", "min_relative_volume": 0.5},
@@ -323,20 +341,68 @@ CHANGES: dict[str, Any] = {
     "compute.book.max_levels": 16,
     "compute.book.max_pending": 1,
     "compute.book.max_age": "50ms",
+    "compute.book.features.tick_warm_up": 200,
+    "compute.book.features.resiliency_half_life": 400,
+    "compute.book.features.imbalance_states": 20,
+    "compute.book.features.spread_states": 4,
+    "compute.book.features.microprice_refresh": 1000,
+    "compute.book.features.microprice_half_life": 100_000,
+    "compute.book.features.microprice_min_visits": 20,
     "compute.news.half_life": "1s",
     "compute.news.min_weight": 1.0,
     "compute.social.half_life": "1s",
     "compute.social.min_weight": 1.0,
-    "compute.features.ewma_volatility.half_life": 2.0,
-    "compute.features.ewma_volatility.min_returns": 20,
-    "compute.features.ewma_volatility.floor": 0.01,
-    "compute.features.realized_volatility.window": 3,
-    "compute.features.zscore.window": 8,
-    "compute.features.zscore.relative_floor": 0.1,
-    "compute.features.rsi.period": 9,
-    "compute.features.rsi.relative_floor": 0.01,
-    "compute.features.relative_volume.window": 9,
-    "compute.features.channel.window": 9,
+    "compute.flow.max_quote_age": "1s",
+    "compute.flow.max_trade_age": "1s",
+    "compute.flow.half_life": "5s",
+    "compute.flow.spread.half_life": "5s",
+    "compute.flow.spread.horizon": "1s",
+    "compute.flow.spread.horizon_steps": 40,
+    "compute.flow.vpin.classification": "sign",
+    "compute.flow.vpin.buckets": 8,
+    "compute.flow.vpin.bucket_size": 5.0,
+    "compute.flow.vpin.bucket_share": 4e-5,
+    "compute.flow.vpin.volume_half_life": "5s",
+    "compute.flow.vpin.volume_warm_up": "20s",
+    "compute.flow.vpin.bar": "2s",
+    "compute.flow.vpin.bars": 20,
+    "compute.flow.kyle.price": "trade",
+    "compute.flow.kyle.bucket": "2s",
+    "compute.flow.kyle.buckets": 30,
+    "compute.flow.kyle.min_buckets": 15,
+    "compute.flow.roll.trades": 128,
+    "compute.flow.intensity.half_life": "1s",
+    "compute.flow.intensity.baseline_half_life": "20s",
+    "compute.flow.sweep.window": "1s",
+    "compute.flow.sweep.levels": 3,
+    "compute.flow.sweep.half_life": "10s",
+    "compute.news.story.similarity": 0.1,
+    "compute.news.story.window": "1s",
+    "compute.news.story.repeat_factor": 0.1,
+    "compute.news.story.repeat_half_life": "1s",
+    "compute.news.buzz.interval": "5s",
+    "compute.news.buzz.half_life": "6s",
+    "compute.news.buzz.min_intervals": 4,
+    "compute.news.buzz.min_deviation": 5.0,
+    "compute.social.story.similarity": 0.1,
+    "compute.social.story.window": "1s",
+    "compute.social.story.repeat_factor": 0.1,
+    "compute.social.story.repeat_half_life": "1s",
+    "compute.social.buzz.interval": "5s",
+    "compute.social.buzz.half_life": "6s",
+    "compute.social.buzz.min_intervals": 4,
+    "compute.social.buzz.min_deviation": 5.0,
+    "compute.social.damping.window": "1m",
+    "compute.social.damping.copies": 3,
+    "compute.social.damping.author_share": 0.2,
+    "compute.social.damping.min_posts": 64,
+    "compute.social.damping.author_rate": 0.5,
+    "compute.social.damping.instrument_rate": 1.0,
+    "compute.social.damping.retweet_factor": 0.1,
+    "compute.social.damping.max_cashtags": 1,
+    "compute.social.damping.ambiguous": ["F"],
+    "compute.social.damping.ambiguous_factor": 0.5,
+    "compute.features.enabled": ["zscore", "channel", "relative_volume"],
     "compute.strategies.enabled": ["breakout"],
     "compute.strategies.mean_reversion.interval": "10s",
     "compute.strategies.mean_reversion.entry_zscore": 1.6,
@@ -374,6 +440,11 @@ NO_EFFECT_ON_ROWS = {
     "telemetry.logs": "whether logs are exported; tests/integration/test_telemetry.py",
     "telemetry.service_name": "name in the telemetry; tests/integration/test_telemetry.py",
 }
+NO_EFFECT_ON_ROWS |= {
+    path: "tests/property/test_feature_parameters.py has the parameters of every bar feature"
+    for path in LEAVES
+    if path.startswith("compute.features.") and path != "compute.features.enabled"
+}
 MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds")
 """Columns that only repeat the configuration."""
 
@@ -395,7 +466,7 @@ def records(tmp_path_factory) -> dict[str, pa.RecordBatch]:
         batch = table.unify_dictionaries().combine_chunks().to_batches()[0]
         found[topic] = validate(topic, batch, Settings().compute.decode).accepted
         found[topic] = found[topic].filter(pa.array(~_left_out(topic, found[topic], start)))
-    for topic, batch in _deep_book(start).items():
+    for topic, batch in (*_deep_book(start).items(), *_posts(start).items()):
         both = concat_batches([found[topic], batch])
         found[topic] = take(both, np.argsort(times(both, "ts_recv"), kind="stable"))
     return found
@@ -423,6 +494,32 @@ def _deep_book(start: int) -> dict[str, pa.RecordBatch]:
     later = {name: [value + 10**9 for value in ts] for name in ("ts_event", "ts_recv")}
     trades = common | later | {"price": [100.5, 100.5], "size": [1.0, 1.0], "side": [1, 1]}
     return {"books": make_batch("books", books, 2), "trades": make_batch("trades", trades, 2)}
+
+
+def _posts(start: int) -> dict[str, pa.RecordBatch]:
+    """Return posts of which each rule of damping touches some, and trades among them."""
+    texts = [
+        ("ann", "$CAT profit beats every forecast"), ("bob", "$CAT profit beats every forecast"),
+        ("cem", "RT @ann $CAT wins a great contract"), ("dee", "$CAT $F $GM $T $X $Y great profit"),
+        ("eva", "my CAT had a terrible loss"), *[("fay", f"$CAT loss number {n} is bad") for n in range(8)],
+    ]  # fmt: skip
+    n = len(texts)
+    ts = [start + (10 + 6 * number) * 10**9 for number in range(n)]
+    common = {
+        "instrument_id": ["CAT"] * n,
+        "ts_event": ts,
+        "ts_recv": ts,
+        "partition": [9] * n,
+        "offset": list(range(n)),
+    }
+    social = {"post_id": [f"cat-{number}" for number in range(n)], "platform": ["x"] * n}
+    social |= {"author": [author for author, _ in texts], "text": [text for _, text in texts]}
+    later = {name: [value + 10**8 for value in ts] for name in ("ts_event", "ts_recv")}
+    trades = {"price": [50.0] * n, "size": [1.0] * n, "side": [1] * n, "offset": [100 + number for number in range(n)]}
+    return {
+        "social": make_batch("social", common | social, n),
+        "trades": make_batch("trades", common | later | trades, n),
+    }
 
 
 def rows_of(content: dict[str, Any], records: dict[str, pa.RecordBatch]) -> dict[str, list[str]]:

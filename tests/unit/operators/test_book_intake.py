@@ -69,6 +69,24 @@ def test_snapshot_and_deltas_give_tops():
     assert refusals.counts == {("decoded", "books", ""): 3}
 
 
+def test_levels_below_the_best_are_those_of_the_book_and_unknown_for_a_quote():
+    side = {"bid_prices": [[9.0, 8.0]], "bid_sizes": [[1.0, 3.0]], "ask_prices": [[10.0]], "ask_sizes": [[2.0]]}
+    intake = make()
+    together, _ = feed(intake, 10, books=books([(5, SNAPSHOT, 5)], **side), quotes=quotes([1]))
+    assert together.levels.shape == (2, CONFIG.depth - 1, 4)
+    assert np.isnan(together.levels[0]).all()
+    np.testing.assert_array_equal(together.levels[1, :2], [[8.0, 3.0, np.nan, 0.0], [np.nan, 0.0, np.nan, 0.0]])
+    for topics in ({"quotes": quotes([1])}, {"books": books([(5, SNAPSHOT, 5)])}):
+        alone, _ = feed(make(), 10, **topics)
+        assert alone.levels.shape == (1, CONFIG.depth - 1, 4), "the same columns whatever came"
+
+
+def test_book_that_is_lost_has_no_levels():
+    top, _ = feed(make(), 10, books=books([(1, SNAPSHOT, 5), (2, DELTA, 9)], previous_sequence=[-1, 8]))
+    assert top.missing.tolist() == [Missing.OK, Missing.OUT_OF_SYNC]
+    assert np.isnan(top.levels[1]).all()
+
+
 def test_book_takes_over_from_quotes():
     top, refusals = feed(make(), 100, books=books([(5, SNAPSHOT, 5)]), quotes=quotes([1, 9]))
     assert list(zip(top.ts.tolist(), top.bid_price.tolist(), strict=True)) == [(1, 7.0), (5, 9.0)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from operators.book_top import TopOfBookState, quotes_top
+from operators.book_top import TopOfBookState, no_levels, quotes_top
 from schemas.enums import Missing
 
 
@@ -62,6 +64,14 @@ def test_top_of_book_takes_quotes_until_the_book_begins(state):
 def test_top_of_book_of_other_instruments_stays_with_quotes(state):
     merged = state.update(top([3]), top([1, 4, 5], code=[0, 1, 0]))
     assert (merged.code.tolist(), merged.ts.tolist()) == ([0, 0, 1], [1, 3, 4])
+
+
+def test_top_of_book_keeps_the_levels_of_books_beside_quotes_that_have_none(state):
+    book, quote = top([3]), top([4], code=[1])
+    book = dataclasses.replace(book, levels=np.arange(8.0).reshape(1, 2, 4))
+    quote = dataclasses.replace(quote, levels=no_levels(1, 3))
+    merged = state.update(book, quote)
+    np.testing.assert_array_equal(merged.levels, [np.arange(8.0).reshape(2, 4), np.full((2, 4), np.nan)])
 
 
 def test_top_of_book_with_one_feed_passes_it_through(state):

@@ -154,7 +154,7 @@ def test_news_counts_from_its_arrival():
 
 @pytest.mark.parametrize(("topic", "ident", "text"), [("news", "news_id", "headline"), ("social", "post_id", "text")])
 def test_text_seen_before_is_refused(topic, ident, text):
-    items = batch(topic, [0.1, 0.2], **{ident: ["a", "a"], text: ["profit beats forecast"] * 2})
+    items = batch(topic, [0.1, 0.2], **{ident: ["a", "a"], text: ["$A profit beats forecast"] * 2})
     frame, _, refusals = run(trades=trades([0.3]), **{topic: items})
     assert refusals.counts["dead_lettered", topic, "duplicate"] == 1
     assert column(frame, f"{topic}_intensity")[0] < 1.0

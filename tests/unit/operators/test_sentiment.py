@@ -108,6 +108,33 @@ def test_input_that_breaks_the_contract_is_refused(items: Any, decisions: Any, t
         _run(_state(), items, decisions)
 
 
+@pytest.mark.parametrize("weights", [(), (0.0, 1.0), (-1.0,), (float("nan"),), (float("inf"),)])
+def test_source_weights_out_of_bounds_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="expected `source_weights` above 0 and finite"):
+        SentimentState(half_life_ns=10, min_weight=0.1, source_weights=weights)
+
+
+@pytest.mark.parametrize("source", [-1, 1])
+def test_source_that_is_not_configured_is_refused(source: int) -> None:
+    code, none = np.zeros(1, np.int32), np.zeros(0, np.int32)
+    with pytest.raises(InvariantError, match=f"expected sources from 0 to 0, found {source}"):
+        _state().update_and_sample(
+            code, np.zeros(1, np.int64), np.ones(1), np.ones(1), none, np.zeros(0, np.int64),
+            item_source=np.array([source], np.int32),
+        )  # fmt: skip
+
+
+def test_absent_source_leaves_its_say_to_the_others() -> None:
+    state = SentimentState(half_life_ns=10, min_weight=0.5, source_weights=(0.9, 0.1))
+    state.ensure(1)
+    code, source = np.zeros(2, np.int32), np.array([0, 1], np.int32)
+    at = np.zeros(2, np.int32), np.array([9, 20])
+    values, _ = state.update_and_sample(
+        code, np.array([0, 8]), np.array([1.0, -1.0]), np.array([1.0, 4.0]), *at, item_source=source
+    )
+    assert values[:, 0] == pytest.approx([0.8, -1.0])
+
+
 def test_decision_older_than_an_earlier_item_is_refused() -> None:
     state = _state()
     _run(state, [(0, 10, 1.0, 1.0)], [])

@@ -1,0 +1,1 @@
+"""Features of scheduled events and of derivatives: reports of earnings, and option chains."""

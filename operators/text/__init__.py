@@ -1,0 +1,1 @@
+"""Features of text streams: sentiment, intensity, novelty, buzz, and what damps posts."""
