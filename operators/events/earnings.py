@@ -115,7 +115,8 @@ class EarningsGroup(FeatureGroup):
 
     At most `max_reports` are kept for an instrument: waiting ones longer than `max_overdue` are forgotten; beyond
     that the oldest that waits for its figures goes, and where none waits the one that is due last, the new one
-    included. `dropped` counts them. About 10 ns a trade and 60 ns a decision of an instrument with reports.
+    included. `dropped` counts them. About 3 ns a trade; a decision 20 ns, or 0.6 µs
+    for an instrument with reports.
 
     Examples
     --------

@@ -77,6 +77,9 @@ class Reports(NamedTuple):
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _settle(r: int, now: int, price: float, s: Any, p: Any) -> None:
     """Let what was due by now happen, and keep the price where a window or a report has begun since it last changed."""
+    for j in range(s.key.shape[1]):
+        if s.used[r, j] and not s.happened[r, j] and s.due[r, j] - p.window <= now and np.isnan(s.base[r, j]):
+            s.base[r, j] = price
     for _ in range(s.key.shape[1]):
         first = -1
         for j in range(s.key.shape[1]):
@@ -89,9 +92,6 @@ def _settle(r: int, now: int, price: float, s: Any, p: Any) -> None:
         _report(r, s.due[r, first], np.nan, s)
     if s.ts_report[r] != NEVER and np.isnan(s.report_price[r]):
         s.report_price[r] = price
-    for j in range(s.key.shape[1]):
-        if s.used[r, j] and not s.happened[r, j] and s.due[r, j] - p.window <= now and np.isnan(s.base[r, j]):
-            s.base[r, j] = price
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]

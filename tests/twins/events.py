@@ -36,12 +36,8 @@ class Report:
         began = None
         for record in self.records:
             start = record.due - window
-            if record.due <= record.ts and (began is None or began > record.ts):
-                began = None  # it was over before it began
-            elif began is None or start > record.ts:
-                began = max(start, record.ts)
-            else:
-                began = min(began, record.ts)
+            is_ahead = began is None or start > record.ts
+            began = max(start, record.ts) if is_ahead else min(began, record.ts)
         return int(began or 0)
 
     def happenings(self, now: int) -> list[tuple[int, int]]:
