@@ -38,7 +38,9 @@ from operators.duplicates import SequenceWindow, TextIdWindow
 from operators.feature_engine import FeatureEngine
 from operators.features import BAR_FEATURES
 from operators.features.base import BarFeature
+from operators.prices import PriceState
 from operators.refusals import Refusals
+from operators.sampled import InstrumentRows
 from operators.sentiment import SentimentState
 from operators.shard import ShardState
 from operators.shard_config import BookConfig, ShardConfig
@@ -567,6 +569,8 @@ EXCUSED: dict[type, str] = {
     InstrumentState: "base of states with a row per instrument; every one of them is in the registry",
     BarFeature: "abstract; every feature is in the registry",
     Strategy: "abstract; every strategy is in the registry",
+    InstrumentRows: "protocol of what a feature group keeps",
+    PriceState: "tests/property/test_prices.py",
 }
 EVERY = pytest.mark.parametrize("name", CASES)
 LAW = settings(max_examples=12, deadline=None)

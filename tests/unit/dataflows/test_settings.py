@@ -337,6 +337,7 @@ CHANGES: dict[str, Any] = {
     "compute.features.rsi.relative_floor": 0.01,
     "compute.features.relative_volume.window": 9,
     "compute.features.channel.window": 9,
+    "compute.features.enabled": ["zscore", "channel", "relative_volume"],
     "compute.strategies.enabled": ["breakout"],
     "compute.strategies.mean_reversion.interval": "10s",
     "compute.strategies.mean_reversion.entry_zscore": 1.6,
