@@ -259,7 +259,14 @@ class _Writers:
         settings = self._job.settings
         # the sink flushes at each snapshot, so rows need not be written before for their age
         age = settings.sink.max_age if not self._job.bounded else settings.recovery.snapshot_interval
-        buffered = BufferedWriter(self._store, run_id=self._job.run_id, max_rows=settings.sink.batch_rows, max_age=age)
+        buffered = BufferedWriter(
+            self._store,
+            run_id=self._job.run_id,
+            max_rows=settings.sink.batch_rows,
+            max_age=age,
+            # the end of the run raises what went wrong
+            on_error=self._job.stop.set,
+        )
         self._opened.append((buffered, buffered))
         if self._job.outlets is not None:
             self._opened[-1] = (buffered, self._job.outlets(buffered))
