@@ -257,7 +257,7 @@ class _Writers:
         # all processes are connected by now, so the one that leads has prepared the folder
         _check_starts(self._job)
         settings = self._job.settings
-        # the sink flushes at each snapshot, so rows need not be written before for their age
+        # a replay flushes at each snapshot, so its rows need not be written before for their age
         age = settings.sink.max_age if not self._job.bounded else settings.recovery.snapshot_interval
         buffered = BufferedWriter(
             self._store,
