@@ -257,9 +257,16 @@ class _Writers:
         # all processes are connected by now, so the one that leads has prepared the folder
         _check_starts(self._job)
         settings = self._job.settings
-        # the sink flushes at each snapshot, so rows need not be written before for their age
+        # a replay flushes at each snapshot, so its rows need not be written before for their age
         age = settings.sink.max_age if not self._job.bounded else settings.recovery.snapshot_interval
-        buffered = BufferedWriter(self._store, run_id=self._job.run_id, max_rows=settings.sink.batch_rows, max_age=age)
+        buffered = BufferedWriter(
+            self._store,
+            run_id=self._job.run_id,
+            max_rows=settings.sink.batch_rows,
+            max_age=age,
+            # the end of the run raises what went wrong
+            on_error=self._job.stop.set,
+        )
         self._opened.append((buffered, buffered))
         if self._job.outlets is not None:
             self._opened[-1] = (buffered, self._job.outlets(buffered))

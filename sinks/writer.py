@@ -66,6 +66,8 @@ class BufferedWriter:
         Whether inserts run on a thread of their own.
     clock
         Seconds that never go back.
+    on_error
+        Called on the thread when an insert failed there: where nothing is written any more, no call would raise it.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class BufferedWriter:
         max_age: timedelta = timedelta(seconds=1),
         background: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        on_error: Callable[[], None] = lambda: None,
     ) -> None:
         if max_rows < 1:
             raise ValueError(f"expected `max_rows` of at least 1, was {max_rows}")
@@ -92,6 +95,7 @@ class BufferedWriter:
         self._max_rows = max_rows
         self._max_age = max_age.total_seconds()
         self._clock = clock
+        self._on_error = on_error
         self._buffers: dict[str, _Buffer] = {}
         self._queue: queue.SimpleQueue[tuple[str, _Buffer] | None] = queue.SimpleQueue()
         self._given: dict[str, deque[_Buffer]] = {}
@@ -149,7 +153,7 @@ class BufferedWriter:
         self.write(table, rows)
 
     def secure(self, table: str, most: int) -> pa.Table | None:
-        """Return the rows of a table that are not stored yet, for a snapshot to keep them.
+        """Return the rows of a table that are not stored yet, for a snapshot to keep them; see to it that they will be.
 
         Where there are more than `most`, everything is stored first and there are none.
 
@@ -159,11 +163,11 @@ class BufferedWriter:
             An insert failed.
         """
         self._check()
-        self._submit_due()
+        # their insert begins now: whether anything is written again is not known
+        if table in self._buffers:
+            self._submit(table)
         with self._progress:
             waiting = [*self._given.get(table, ())]
-        if table in self._buffers:
-            waiting.append(self._buffers[table])
         if sum(buffer.rows for buffer in waiting) > most:
             self.flush()
             return None
@@ -237,6 +241,7 @@ class BufferedWriter:
                     self._insert(table, buffer)
             except BaseException as error:
                 self._error = error
+                self._on_error()
             finally:
                 with self._progress:
                     self._given[table].popleft()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_price_is_the_last_before_the_question(seed, cuts, resume):
     state = PriceState()
     found = []
     edges = [0, *sorted(cuts), 51]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         if resume:
             kept = state.snapshot(CODES)
             state = PriceState()
