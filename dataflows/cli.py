@@ -325,7 +325,8 @@ def query(
 ) -> None:
     """Ask the database in ClickHouse's SQL; nothing can be changed.
 
-    Tables: bars, features, signals, dead_letters, late_events, runs, run_counts. Views: signal_explanations,
+    Tables: bars, event_bars, features, cross_section, signals, predictions, outcomes, drift_events,
+    dead_letters, late_events, runs, run_counts. Views: signal_explanations,
     signal_summary, feature_coverage, feature_values, latest_runs. Columns: `DESCRIBE bars`, docs/data_model.md.
     """
     from dataflows.commands.querying import run_query_command

@@ -11,14 +11,17 @@ from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from dataflows.sources.kafka_config import KafkaConfig
 from dataflows.telemetry import TelemetryConfig
+from models.drift_config import DriftConfig
 from operators.shard_config import ShardConfig
+from operators.specialists_config import SpecialistsConfig
+from operators.universe_engine_config import UniverseEngineConfig
 from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError, InputError
 from schemas.features import content_hash
@@ -28,6 +31,8 @@ __all__ = ["Settings", "load_settings", "settings_schema"]
 
 
 _TOPIC_NAME: Final = r"^[a-zA-Z0-9._-]*$"
+_DECIDING: Final = ("shards", "compute", "universe", "specialists", "drift")
+"""Keys that decide the rows, given the input."""
 
 
 class SinkConfig(ComponentConfig):
@@ -98,6 +103,11 @@ class Settings(ComponentConfig):
 
     shards: int = Field(4, ge=1, le=4096, description="parts that the instruments are split into; fixed for a run")
     compute: ShardConfig = Field(default_factory=ShardConfig)
+    universe: UniverseEngineConfig = Field(
+        default_factory=UniverseEngineConfig, description="what is computed across instruments"
+    )
+    specialists: SpecialistsConfig = Field(default_factory=SpecialistsConfig)
+    drift: DriftConfig = Field(default_factory=DriftConfig)
     sink: SinkConfig = Field(default_factory=SinkConfig)
     recovery: RecoveryConfig = Field(default_factory=RecoveryConfig)
     kafka: KafkaConfig | None = Field(None, description="the brokers and input topics")
@@ -107,7 +117,18 @@ class Settings(ComponentConfig):
     def result_hash(self) -> str:
         """Return the content hash of what decides the rows, given the input."""
         content = self.content()
-        return content_hash({"shards": content["shards"], "compute": content["compute"]})
+        return content_hash({name: content[name] for name in _DECIDING})
+
+    @model_validator(mode="after")
+    def _universe_has_its_bars(self) -> Self:
+        interval = self.universe.members.interval
+        if self.universe.enabled and interval not in self.compute.bars.intervals:
+            raise ValueError(
+                f"expected `universe.members.interval` among `compute.bars.intervals` "
+                f"{self.compute.bars.content()['intervals']}, was {self.universe.members.content()['interval']}; or "
+                "set `universe.enabled` to false"
+            )
+        return self
 
 
 def load_settings(path: Path | None) -> Settings:

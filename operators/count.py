@@ -15,7 +15,15 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from operators.arrival import Counts, Rows
 from schemas.enums import CountKind
 from schemas.failure import noted
-from schemas.metrics import ORDER_VIOLATIONS, RECORDS_DEAD_LETTERED, RECORDS_DECODED, RECORDS_LATE, RECORDS_READ
+from schemas.metrics import (
+    MODEL_OUTCOMES,
+    MODEL_UNANSWERED,
+    ORDER_VIOLATIONS,
+    RECORDS_DEAD_LETTERED,
+    RECORDS_DECODED,
+    RECORDS_LATE,
+    RECORDS_READ,
+)
 from schemas.tables import RUN_COUNTS
 from schemas.telemetry import add, is_measuring
 
@@ -31,6 +39,8 @@ METRICS: Final = {
     CountKind.DEAD_LETTERED.value: RECORDS_DEAD_LETTERED,
     CountKind.LATE.value: RECORDS_LATE,
     CountKind.ORDER_VIOLATION.value: ORDER_VIOLATIONS,
+    CountKind.UNANSWERED.value: MODEL_UNANSWERED,
+    CountKind.OUTCOME.value: MODEL_OUTCOMES,
 }
 """The metric of each kind of counter; rows written are measured where they are written."""
 

@@ -21,6 +21,7 @@ from operators.book_intake import BookIntake
 from operators.columns import BarColumns, CodeArray, FloatArray, MissingArray
 from operators.decode import late_events
 from operators.duplicates import SequenceWindow
+from operators.event_bars import EventBarColumns, EventBarState
 from operators.feature_groups import make_groups
 from operators.features import BAR_FEATURES
 from operators.prices import PriceState
@@ -55,6 +56,7 @@ class _Trades:
 
     batches: dict[str, pa.RecordBatch]
     codes: dict[str, CodeArray]
+    event_bars: EventBarColumns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class FeatureFrame:
         News items, with values as in `ITEM_NAMES`.
     predictions
         Model to its predictions, with values as in `PREDICTION_NAMES`.
+    event_bars
+        Closed event bars; None where no trade came.
     """
 
     bars: BarColumns
@@ -83,6 +87,7 @@ class FeatureFrame:
     book: BookFeatureColumns
     items: StrategyView = NO_POINTS
     predictions: Mapping[str, StrategyView] = field(default_factory=dict)
+    event_bars: EventBarColumns | None = None
 
 
 def feature_set(config: ShardConfig) -> FeatureSet:
@@ -115,6 +120,8 @@ class FeatureEngine:
             [BAR_FEATURES[name](getattr(config.features, name)) for name in config.features.enabled]
             for _ in self._intervals
         ]
+        self.event_bars = EventBarState(config.event_bars)
+        """open event bars, which name their series"""
         self._trade_ids = SequenceWindow()
         self._books = BookIntake(config.book)
         self._book_features = BookFeatureState(config.book.depth, config.book.features)
@@ -127,6 +134,7 @@ class FeatureEngine:
         """Return every state that has a row per instrument, by name."""
         states: dict[str, InstrumentRows] = {
             "bars": self._bars,
+            "event_bars": self.event_bars,
             "trade_ids": self._trade_ids,
             "books": self._books,
             "book_features": self._book_features,
@@ -187,7 +195,8 @@ class FeatureEngine:
         frame = FrameInputs(batches | kept.batches, codes | kept.codes, frontier, book, refusals)
         interval = np.searchsorted(self._intervals, bars.interval_ns).astype(np.int32)
         values, missing = self._features(bars, frame, DecisionColumns(bars.code, interval, bars.ts))
-        return FeatureFrame(bars, values, missing, book, self._priced_items(frame)), late
+        items = self._priced_items(frame)
+        return FeatureFrame(bars, values, missing, book, items, event_bars=kept.event_bars), late
 
     def _take_trades(
         self, batch: pa.RecordBatch | None, code: CodeArray | None, frontier: int, refusals: Refusals
@@ -196,8 +205,12 @@ class FeatureEngine:
             return _Trades({}, {}), self._bars.close(frontier), []
         repeated = self._trade_ids.update(code, integers(batch, "trade_id"))
         batch, code = refusals.refuse(batch, code, repeated, DeadLetterReason.DUPLICATE, _REPEATED_TRADE)
-        kept = _Trades({"trades": batch}, {"trades": code})
         refusals.accept("trades", batch.num_rows)
+        event_bars = self.event_bars.update(
+            code, times(batch, "ts_recv"), times(batch, "ts_event"), floats(batch, "price"), floats(batch, "size"),
+            int8s(batch, "side"),
+        )  # fmt: skip
+        kept = _Trades({"trades": batch}, {"trades": code}, event_bars)
         done = self._bars.update(
             code, times(batch, "ts_event"), times(batch, "ts_recv"), floats(batch, "price"), floats(batch, "size"),
             int8s(batch, "side"), frontier,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from operators.book_group import BookGroup
+from operators.events.earnings import EarningsGroup
+from operators.events.options import OptionsGroup
 from operators.flow import FlowGroup
 from operators.sampled import FeatureGroup
 from operators.shard_config import ShardConfig
@@ -18,6 +20,8 @@ GROUPS: Final[dict[str, Callable[[ShardConfig], FeatureGroup]]] = {
     "flow": lambda config: FlowGroup(config.flow, len(config.bars.intervals)),
     "news": lambda config: TextGroup("news", config.news),
     "social": lambda config: TextGroup("social", config.social),
+    "earnings": lambda config: EarningsGroup(config.earnings),
+    "options": lambda config: OptionsGroup(config.options, len(config.bars.intervals)),
 }
 """How each group is made from the configuration of a shard, by name."""
 

@@ -22,23 +22,25 @@ from operators.measures import measure_snapshot
 from operators.refusals import Refusals
 from operators.shard_config import ShardConfig
 from operators.signal_engine import SignalEngine
+from operators.universe import UniverseSlice
+from operators.universe_slices import Carried, UniverseSlices
 from schemas.batches import times
 from schemas.enums import DeadLetterReason
 from schemas.errors import VersionError
 from schemas.failure import noted
 from schemas.metrics import STATE_INSTRUMENTS
-from schemas.tables import BARS, FEATURES, SIGNALS
+from schemas.tables import BARS, EVENT_BARS, FEATURES, SIGNALS
 from schemas.telemetry import add, is_measuring, stage
 from schemas.time import duration_ns
 
 __all__ = ["ShardOutput", "ShardState", "compute"]
 
-_VERSION = 1
+_VERSION = 2
 _SWEEPS = 8
 """Idle instruments are swept this often per expiry: at most an eighth more state than need be."""
 
-ShardOutput = Rows | Counts
-"""Rows for a table, or increments of counters."""
+ShardOutput = Rows | Counts | UniverseSlice
+"""Rows for a table, increments of counters, or what the universe gets."""
 
 
 class ShardState:
@@ -48,13 +50,18 @@ class ShardState:
     ----------
     config
         What to compute.
+    carried
+        What the universe gets of each bar; nothing where there is no universe.
     """
 
-    def __init__(self, config: ShardConfig) -> None:
+    def __init__(self, config: ShardConfig, carried: Carried | None = None) -> None:
         self._directory = Directory(config.max_instruments, duration_ns(config.idle_expiry))
         self._features = feature_set(config)
         self._engine = FeatureEngine(config)
         self._signals = SignalEngine(config, self._features, NAMES)
+        self._slices = None
+        if carried is not None:
+            self._slices = UniverseSlices(carried, duration_ns(config.bars.grace), self._features.names)
         self._expiry = duration_ns(config.idle_expiry)
         self._swept = -(2**62)
 
@@ -93,11 +100,15 @@ class ShardState:
             if kept.num_rows:
                 taken[topic] = kept
         computed, late = self._engine.update(taken, codes, frontier, refusals)
-        outputs: list[ShardOutput] = [*late, *self._bar_rows(computed)]
+        outputs: list[ShardOutput] = [*late, *self._bar_rows(computed), *self._event_bar_rows(computed)]
         outputs.extend(Rows(SIGNALS.name, rows) for rows in self._signals.update(computed, self._directory.names))
         outputs.extend(refusals.rows)
         if refusals.counts:
             outputs.append(refusals.counts)
+        if self._slices is not None:
+            piece = self._slices.cut(frontier, computed.bars, computed.values, computed.missing, self._directory.names)
+            if piece is not None:
+                outputs.append(piece)
         return outputs
 
     def _bar_rows(self, frame: FeatureFrame) -> list[Rows]:
@@ -120,6 +131,17 @@ class ShardState:
         arrays = [*known.columns, *map(pa.array, np.ascontiguousarray(frame.values.T))]
         features = pa.RecordBatch.from_arrays(arrays, names=[*known.schema.names, *self._features.names])
         return [Rows(BARS.name, _batch(BARS.arrow, columns)), Rows(FEATURES.name, features)]
+
+    def _event_bar_rows(self, frame: FeatureFrame) -> list[Rows]:
+        bars = frame.event_bars
+        if bars is None or not len(bars):
+            return []
+        columns: dict[str, Any] = {
+            "series": self._engine.event_bars.names(bars.series),
+            "instrument_id": self._names(bars.code),
+        }
+        columns |= {name: getattr(bars, name) for name in EVENT_BARS.names[3:]}
+        return [Rows(EVENT_BARS.name, _batch(EVENT_BARS.arrow, columns))]
 
     def _names(self, code: CodeArray) -> pa.DictionaryArray:
         used, indices = np.unique(code, return_inverse=True)
@@ -183,8 +205,8 @@ def _from(batches: dict[str, pa.RecordBatch], cut: int) -> dict[str, pa.RecordBa
 
 
 class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
-    def __init__(self, config: ShardConfig, resume: dict[str, Any] | None) -> None:
-        self._state = ShardState(config)
+    def __init__(self, config: ShardConfig, carried: Carried | None, resume: dict[str, Any] | None) -> None:
+        self._state = ShardState(config, carried)
         if resume is not None:
             self._state.restore(resume)
         self._instruments = 0
@@ -220,7 +242,9 @@ class _ShardLogic(StatefulBatchLogic[Frame, ShardOutput, dict[str, Any]]):
 
 
 @operator
-def compute(step_id: str, up: KeyedStream[Frame], *, config: ShardConfig) -> KeyedStream[ShardOutput]:
+def compute(
+    step_id: str, up: KeyedStream[Frame], *, config: ShardConfig, carried: Carried | None = None
+) -> KeyedStream[ShardOutput]:
     """Compute bars, features and signals of each shard.
 
     Parameters
@@ -231,5 +255,7 @@ def compute(step_id: str, up: KeyedStream[Frame], *, config: ShardConfig) -> Key
         Frames by shard.
     config
         What to compute.
+    carried
+        What the universe gets of each bar; no slices without.
     """
-    return op.stateful_batch("state", up, noted(lambda resume: _ShardLogic(config, resume)))
+    return op.stateful_batch("state", up, noted(lambda resume: _ShardLogic(config, carried, resume)))

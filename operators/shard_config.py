@@ -11,6 +11,8 @@ from pydantic import Field, create_model, model_validator
 from operators.bars import BarState
 from operators.book_feature_table import BookFeatureConfig
 from operators.decode import DecodeLimits
+from operators.event_bars import EventBarsConfig
+from operators.events.config import EarningsConfig, OptionsConfig
 from operators.features import BAR_FEATURES
 from operators.flow.config import FlowConfig
 from operators.strategies import STRATEGIES
@@ -120,10 +122,13 @@ class ShardConfig(ComponentConfig):
     )
     decode: DecodeLimits = Field(default_factory=DecodeLimits)
     bars: BarsConfig = Field(default_factory=BarsConfig)
+    event_bars: EventBarsConfig = Field(default_factory=EventBarsConfig)
     book: BookConfig = Field(default_factory=BookConfig)
     flow: FlowConfig = Field(default_factory=FlowConfig)
     news: NewsConfig = Field(default_factory=NewsConfig)
     social: SocialConfig = Field(default_factory=SocialConfig)
+    earnings: EarningsConfig = Field(default_factory=EarningsConfig)
+    options: OptionsConfig = Field(default_factory=OptionsConfig)
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     strategies: StrategiesConfig = Field(default_factory=StrategiesConfig)
 

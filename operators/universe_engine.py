@@ -48,7 +48,7 @@ class UniverseEngine:
     """
 
     def __init__(self, config: UniverseEngineConfig) -> None:
-        universe = config.universe
+        universe = config.members
         self._cross = CrossSectionState(
             config.cross_section, _ROOM * universe.max_instruments, duration_ns(universe.idle_expiry)
         )

@@ -46,7 +46,10 @@ class UniverseStrategiesConfig(UniverseStrategyParameters):
 class UniverseEngineConfig(ComponentConfig):
     """Everything that decides what is computed across instruments."""
 
-    universe: UniverseConfig = Field(default_factory=UniverseConfig)
+    enabled: bool = Field(True, description="whether instruments are looked at together; specialists need it too")
+    members: UniverseConfig = Field(
+        default_factory=UniverseConfig, description="which instruments, and when they are complete"
+    )
     cross_section: CrossSectionConfig = Field(default_factory=CrossSectionConfig)
     strategies: UniverseStrategiesConfig = Field(default_factory=UniverseStrategiesConfig)
 
@@ -70,7 +73,7 @@ class UniverseEngineConfig(ComponentConfig):
         >>> UniverseEngineConfig(cross_section={"ranked": ("zscore",)}).needs
         ('zscore',)
         """
-        found = {*self.universe.needs, *self.cross_section.needs}
+        found = {*self.members.needs, *self.cross_section.needs}
         for name in self.strategies.enabled:
             found.update(UNIVERSE_STRATEGIES[name].needs)
         return tuple(sorted(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +11,23 @@ from operators.columns import BarColumns, FloatArray, MissingArray
 from operators.universe import UniverseSlice
 from schemas.errors import ConfigError
 
-__all__ = ["UniverseSlices"]
+__all__ = ["Carried", "UniverseSlices"]
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the universe gets of each bar.
+
+    Parameters
+    ----------
+    interval_ns
+        Length of the universe's bars, ns.
+    names
+        Features that slices carry, in order.
+    """
+
+    interval_ns: int
+    names: tuple[str, ...]
 
 
 class UniverseSlices:
@@ -22,14 +39,12 @@ class UniverseSlices:
 
     Parameters
     ----------
-    interval_ns
-        Length of the universe's bars, ns.
+    carried
+        Bars and features that go into slices.
     grace_ns
         How long a bar stays open after its end, ns.
     features
         Features of the shard, in order.
-    needs
-        Features that slices carry, in order.
 
     Raises
     ------
@@ -38,7 +53,7 @@ class UniverseSlices:
 
     Examples
     --------
-    >>> slices = UniverseSlices(60, 5, features=("rsi", "zscore"), needs=("zscore",))
+    >>> slices = UniverseSlices(Carried(60, ("zscore",)), 5, ("rsi", "zscore"))
     >>> def nothing(frontier):
     ...     empty = np.empty(0, np.int64)
     ...     bars = BarColumns(empty.astype(np.int32), *[empty] * 4, *[np.empty(0)] * 7, empty, np.empty(0))
@@ -47,16 +62,16 @@ class UniverseSlices:
     [60, None, 65, None, 200]
     """
 
-    def __init__(self, interval_ns: int, grace_ns: int, *, features: Sequence[str], needs: Sequence[str]) -> None:
-        unknown = [name for name in needs if name not in features]
+    def __init__(self, carried: Carried, grace_ns: int, features: Sequence[str]) -> None:
+        unknown = [name for name in carried.names if name not in features]
         if unknown:
             raise ConfigError(
                 f"expected features that are computed where instruments are compared, found {unknown}; enable them, or "
                 "take them out of `ranked`, filters and strategies"
             )
-        self._interval = interval_ns
+        self._interval = carried.interval_ns
         self._grace = grace_ns
-        self._columns = np.array([features.index(name) for name in needs], dtype=np.int64)
+        self._columns = np.array([features.index(name) for name in carried.names], dtype=np.int64)
         self._passed: int | None = None
 
     def cut(

@@ -185,4 +185,6 @@ class CountKind(StrEnum):
     DEAD_LETTERED = "dead_lettered"
     LATE = "late"
     ORDER_VIOLATION = "order_violation"
+    UNANSWERED = "unanswered"
+    OUTCOME = "outcome"
     WRITTEN = "written"

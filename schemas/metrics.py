@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from schemas.enums import DeadLetterReason, LateReason
+from schemas.enums import DeadLetterReason, LateReason, OutcomeLabel
 from schemas.tables import TABLES
 
 __all__ = [
@@ -179,6 +179,10 @@ class Observed(Metric):
 _TOPIC: Final = Attribute("signalbox.topic", "input topic, by our name for it")
 _SOURCE: Final = Attribute("signalbox.source", "partition of a topic, such as `trades/0`")
 _TABLE: Final = Attribute("signalbox.table", "table of the database", tuple(TABLES))
+_MODEL: Final = Attribute("signalbox.model", "model, by its registered name")
+_OUTCOME: Final = Attribute(
+    "signalbox.outcome", "what became of it", (*(label.name.lower() for label in OutcomeLabel), "not_followed")
+)
 _STAGE: Final = Attribute("signalbox.stage", "stage of the graph", ("receive", "decode", "align", "compute"))
 _STEP: Final = Attribute("signalbox.step", "step with a state", ("align", "compute", "sink"))
 _OUT_TOPIC: Final = Attribute("messaging.destination.name", "topic that is published to, by its name on the brokers")
@@ -220,6 +224,18 @@ ORDER_VIOLATIONS = Counter(
     unit="{record}",
     doc="Records whose `ts_recv` was raised to the clock of their source.",
     attributes=(_TOPIC,),
+)
+MODEL_UNANSWERED = Counter(
+    name="signalbox.models.unanswered",
+    unit="{answer}",
+    doc="Instruments at a decision time without an answer of a model.",
+    attributes=(_MODEL, Attribute("signalbox.reason", "why there was none")),
+)
+MODEL_OUTCOMES = Counter(
+    name="signalbox.models.outcomes",
+    unit="{outcome}",
+    doc="Predictions whose waiting is over, or that were not followed because too many waited.",
+    attributes=(_OUTCOME,),
 )
 SOURCE_LAG_RECORDS = Observed(
     name="signalbox.source.lag.records",

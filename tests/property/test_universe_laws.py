@@ -18,7 +18,7 @@ from operators.columns import BarColumns
 from operators.slots import NO_SLOT, Slots
 from operators.universe import UNIVERSE_KEY, UniverseFrame, UniverseSlice, UniverseState, universe
 from operators.universe_config import UniverseConfig
-from operators.universe_slices import UniverseSlices
+from operators.universe_slices import Carried, UniverseSlices
 from schemas.enums import Missing
 from schemas.errors import ConfigError, InvariantError, VersionError
 from schemas.time import END_OF_TIME
@@ -329,7 +329,7 @@ def test_slices_of_shards_give_the_frames_of_one(seed, shards, grace):
     bars = [(bar[0] + grace, *bar[1:]) for bar in market(seed)]
     state = UniverseState(config(), tuple(str(shard) for shard in range(shards)), NAMES)
     cutters = [
-        UniverseSlices(INTERVAL, grace, features=("rsi", "zscore", "spread_bps"), needs=NAMES) for _ in range(shards)
+        UniverseSlices(Carried(INTERVAL, NAMES), grace, ("rsi", "zscore", "spread_bps")) for _ in range(shards)
     ]
     names, found, before = [f"I{number}" for number in range(9)], [], 0
     for frontier in [*range(INTERVAL // 3, 13 * INTERVAL, INTERVAL // 3), END_OF_TIME]:
@@ -347,7 +347,7 @@ def test_slices_of_shards_give_the_frames_of_one(seed, shards, grace):
 
 
 def test_slices_leave_out_bars_of_other_lengths():
-    cutter = UniverseSlices(INTERVAL, 0, features=("zscore",), needs=())
+    cutter = UniverseSlices(Carried(INTERVAL, ()), 0, ("zscore",))
     bars = bar_columns([(INTERVAL, "I1", 1.0, 1.0, (1.0, 0.0))], interval=SECOND)
     found = cutter.cut(INTERVAL, bars, np.ones((1, 1)), np.zeros((1, 1), np.uint8), ["I0", "I1"])
     assert found is not None
@@ -356,4 +356,4 @@ def test_slices_leave_out_bars_of_other_lengths():
 
 def test_slices_of_a_feature_that_is_not_computed_are_refused():
     with pytest.raises(ConfigError, match=r"found \['zscore'\]; enable them"):
-        UniverseSlices(INTERVAL, 0, features=("rsi",), needs=("zscore",))
+        UniverseSlices(Carried(INTERVAL, ("zscore",)), 0, ("rsi",))
