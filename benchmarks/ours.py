@@ -6,16 +6,42 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dataflows.replay import Replay, replay
 from dataflows.runs import RunResult
+from dataflows.settings import Settings
 from schemas.enums import RunStatus
 from sinks.archive import Archive
 from sinks.store import Store
 
-__all__ = ["RUN_ID", "Measured", "run"]
+__all__ = ["COMMON", "RUN_ID", "Measured", "run"]
 
 RUN_ID = "benchmark"
+_PLAIN_STORY: Final = {"repeat_factor": 1.0}
+COMMON: Final = Settings.model_validate(
+    {
+        "compute": {
+            "features": {
+                "enabled": [
+                    "log_return", "ewma_volatility", "realized_volatility", "zscore", "rsi", "relative_volume",
+                    "channel",
+                ]
+            },
+            "strategies": {"enabled": ["mean_reversion", "breakout", "microstructure_alpha"]},
+            "news": {"story": _PLAIN_STORY},
+            "social": {
+                "story": _PLAIN_STORY,
+                "damping": {
+                    "copies": 64, "author_share": 1.0, "author_rate": 64.0, "instrument_rate": 1e6,
+                    "retweet_factor": 1.0, "max_cashtags": 100, "ambiguous": [], "ambiguous_factor": 1.0,
+                },
+            },
+        },
+        "universe": {"enabled": False},
+    }
+)  # fmt: skip
+"""What the peers compute too: the features and strategies that they have, and texts that all count in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +63,7 @@ class Measured:
     open_seconds: float
 
 
-def run(archive: Path, out: Path, *, workers: int) -> Measured:
+def run(archive: Path, out: Path, *, workers: int, settings: Settings = COMMON) -> Measured:
     """Replay the archive into a new database in `out` and check that no record is unaccounted for.
 
     Raises
@@ -49,7 +75,7 @@ def run(archive: Path, out: Path, *, workers: int) -> Measured:
     out.mkdir(parents=True)
     before = time.perf_counter()
     with Store.open(str(out / "database")) as store:
-        job = Replay(Archive.open(archive), RUN_ID, workers=workers, recovery=out / "recovery")
+        job = Replay(Archive.open(archive), RUN_ID, settings=settings, workers=workers, recovery=out / "recovery")
         started = time.perf_counter()
         result = replay(job, store)
         seconds = time.perf_counter() - started

@@ -34,7 +34,7 @@ TARGETS: Final[tuple[tuple[str, str, str], ...]] = (
     ("operators.book_features", "BookFeatureState.update", "book features"),
     ("operators.book_sampler", "BookSampler.sample", "sample books at bars"),
     ("operators.feature_engine", "FeatureEngine._fill_bar_features", "bar features"),
-    ("operators.text_group", "TextGroup.update", "sentiment"),
+    ("operators.text.group", "TextGroup.update", "sentiment"),
     ("models.text.sentiment", "FinanceSentiment.score", "score texts"),
     ("operators.signal_engine", "SignalEngine._view", "strategy views"),
     ("operators.strategies.mean_reversion", "MeanReversion.on_frame", "strategies on bars"),

@@ -27,7 +27,10 @@ from sinks.memory import MemoryWriter
 from sinks.tables import TableSink
 
 Rows = dict[str, list[dict[str, Any]]]
-TABLES = ("bars", "features", "signals", "dead_letters", "late_events", "run_counts")
+TABLES = (
+    "bars", "event_bars", "features", "cross_section", "signals", "predictions", "outcomes", "drift_events",
+    "dead_letters", "late_events", "run_counts",
+)  # fmt: skip
 GRID_NS = 50_000_000
 """Grid of the coarse market: the bars' ends and decisions lie on it."""
 
@@ -146,13 +149,20 @@ def settings(**changes: Any) -> Settings:
     content: dict[str, Any] = {
         "compute": {
             "bars": {"intervals": ["1s", "10s"]},
+            "event_bars": {"ticks": [3], "volumes": [5.0], "notionals": [1e4], "imbalances": [4]},
             "strategies": {
                 "mean_reversion": {"interval": "1s", "entry_zscore": 1.5},
                 "breakout": {"interval": "1s", "min_relative_volume": 0.5},
                 "microstructure_alpha": {"entry_zscore": 1.0, "cooldown": "0s"},
             },
-        }
-    }
+        },
+        "universe": {"members": {"interval": "1s", "live_within": "5s", "min_coverage": 0.3}},
+        "specialists": {
+            "horizon": "2s", "tolerance": "2s", "cost_band_bps": 0.1,
+            "learning": {"min_outcomes": 2.0, "min_coverage": 0.2}, "ensemble": {"quorum": 1},
+        },
+        "drift": {"min_instances": 30, "threshold": 2.0, "allowance": 0.1, "cooldown": "1s"},
+    }  # fmt: skip
     return Settings.model_validate(content | changes)
 
 

@@ -7,8 +7,7 @@ from collections import Counter
 import pyarrow as pa
 
 from operators.feature_engine import feature_set
-from operators.flow import FlowGroup
-from operators.flow.config import FlowConfig
+from operators.feature_groups import make_groups
 from schemas.wire import encode
 
 
@@ -74,13 +73,15 @@ def test_faults_do_not_touch_good_rows(run, market, expected, make_settings, tmp
     clean = run(market.copy(tmp_path / "clean", without_faults))
     for table in ("bars", "signals"):
         assert clean[table] == expected[table]
-    # a trade that came too late for its bar is flow at the moment that it came
-    flow = [spec.name for spec in FlowGroup(FlowConfig(), 1).specs()]
-    columns = [number for number, name in enumerate(feature_set(make_settings().compute).names) if name not in flow]
+    # a trade that came too late for its bar is flow, and a price, at the moment that it came
+    config = make_settings().compute
+    groups = make_groups(config)
+    apart = {spec.name for name in ("flow", "earnings", "options") for spec in groups[name].specs()}
+    columns = [number for number, name in enumerate(feature_set(config).names) if name not in apart]
 
     def rest(rows):
         return [
-            {name: value for name, value in row.items() if name not in flow}
+            {name: value for name, value in row.items() if name not in apart}
             | {"missing": [row["missing"][number] for number in columns]}
             for row in rows
         ]

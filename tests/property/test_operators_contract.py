@@ -35,6 +35,7 @@ from operators.columns import BarColumns
 from operators.count import CountState
 from operators.directory import Directory
 from operators.duplicates import SequenceWindow, TextIdWindow
+from operators.event_bars import EventBarState
 from operators.feature_engine import FeatureEngine
 from operators.features import BAR_FEATURES
 from operators.features.base import BarFeature
@@ -516,6 +517,18 @@ SHORT: dict[str, dict[str, Any]] = {
     "vwap": {"window": 2},
     "on_balance_volume": {"window": 2},
     "money_flow": {"period": 2},
+    "bipower_variation": {"window": 2},
+    "autocorrelation": {"window": 3, "lags": [1]},
+    "hurst": {"segment": 4, "doublings": 1},
+    "variance_ratio": {"window": 4, "period": 2},
+    "return_moments": {"window": 4},
+    "amihud": {"window": 1},
+    "roll_spread": {"window": 4},
+    "volatility_regime": {
+        "short": 2, "long": 4, "enter_low": 0.9, "leave_low": 0.95, "leave_high": 1.05, "enter_high": 1.1,
+        "min_dwell": 1,
+    },
+    "trend_regime": {"window": 2, "enter": 0.1, "leave": 0.05, "min_dwell": 1},
     "microstructure_alpha": {"warm_up": 2, "half_life": 2, "entry_zscore": 0.3, "max_spread_bps": 100},
     "breakout": {"max_range": 1.0},
 }
@@ -583,6 +596,7 @@ EXCUSED: dict[type, str] = {
     Strategy: "abstract; every strategy is in the registry",
     InstrumentRows: "protocol of what a feature group keeps",
     PriceState: "tests/property/test_prices.py",
+    EventBarState: "tests/property/test_event_bars_laws.py",
 }
 _GROUPS = "the laws of feature groups, of which each registered one has a case: tests/property/test_groups_contract.py"
 _UNIVERSE = "tests/property/test_universe_contract.py, test_universe_laws.py and test_cross_section_oracles.py"

@@ -216,7 +216,7 @@ def test_register_universe_nameless_is_refused():
 
 ENGINE = UniverseEngineConfig.model_validate(
     {
-        "universe": {"max_instruments": 12},
+        "members": {"max_instruments": 12},
         "cross_section": CROSS.content() | {"ranked": ["bar_return"]},
         "strategies": PARAMETERS,
     }
@@ -319,7 +319,7 @@ def test_universe_engine_snapshot_for_other_parameters_is_refused():
 
 def test_universe_engine_config_names_what_slices_must_carry():
     config = UniverseEngineConfig.model_validate(
-        {"universe": {"filters": {"max_spread_bps": 5}}, "cross_section": {"ranked": ["zscore", "bar_return"]}}
+        {"members": {"filters": {"max_spread_bps": 5}}, "cross_section": {"ranked": ["zscore", "bar_return"]}}
     )
     assert config.needs == ("spread_bps", "zscore")
 

@@ -12,6 +12,7 @@ from bytewax.visualize import to_rendered
 
 from dataflows.graph import FLOW_ID, build_graph
 from dataflows.settings import Settings, parse_settings
+from models.specialists import SPECIALISTS
 from operators.arrival import Arrival
 from schemas.batches import make_batch
 from schemas.time import END_OF_TIME
@@ -66,11 +67,15 @@ def stateful(steps: Any) -> set[str]:
     return found
 
 
-def test_stateful_steps_are_the_three_that_remember():
+def test_stateful_steps_are_those_that_remember():
     assert stateful(to_rendered(build([], MemoryWriter())).substeps) == {
         "signalbox.align.state",
         "signalbox.compute.state",
         "signalbox.count.totals",
+        "signalbox.universe.state",
+        "signalbox.decide.state",
+        "signalbox.specialists.state",
+        "signalbox.drift.state",
     }
 
 
@@ -86,7 +91,10 @@ def test_graph_counts_what_it_reads_refuses_and_takes():
         Arrival("trades", "trades", END_OF_TIME, trades([6, 7], trade_id=[4, 4], offset=[3, 4])),
     ]
     writer = run(arrivals)
-    assert counts(writer) == {
+    found = counts(writer)
+    assert found.pop(("unanswered", "ensemble", "no_quorum")) == 1
+    assert {key[1]: found.pop(key) for key in list(found) if key[0] == "unanswered"} == dict.fromkeys(SPECIALISTS, 1)
+    assert found == {
         ("read", "trades", ""): 5,
         ("decoded", "trades", ""): 3,
         ("dead_lettered", "trades", "out_of_range"): 1,
