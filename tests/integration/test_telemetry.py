@@ -27,6 +27,7 @@ from sinks.store import OUTPUT_TABLES, Run, Store
 from sinks.tables import TableSink
 from sinks.writer import BufferedWriter
 from tests.services.otlp import Endpoint, serve_otlp
+from tests.short_windows import ACROSS, EVENT_BARS
 
 OF_PUBLISHING = {metric.name for metric in (PUBLISHED_RECORDS, PUBLISH_FAILURES, PUBLISH_LATENCY)}
 """Metrics that need a broker; see `kafka/test_telemetry_kafka.py`."""
@@ -87,12 +88,14 @@ SETTINGS = Settings.model_validate({
     "shards": 2,
     "compute": {
         "bars": {"intervals": ["1s"]},
+        "event_bars": EVENT_BARS,
         "strategies": {
             "enabled": ["mean_reversion", "microstructure_alpha"],
             "mean_reversion": {"interval": "1s", "entry_zscore": 1.0},
             "microstructure_alpha": {"entry_zscore": 1.0, "cooldown": "0s"},
         },
     },
+    **ACROSS,
 })  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from schemas.time import duration_ns
 from sinks.archive import Archive, ArchiveWriter
 from sinks.memory import MemoryWriter
 from sinks.tables import TableSink
+from tests.short_windows import ACROSS, EVENT_BARS, STRATEGIES
 
 Rows = dict[str, list[dict[str, Any]]]
 TABLES = (
@@ -146,23 +147,8 @@ class CrashingWriter(MemoryWriter):
 
 def settings(**changes: Any) -> Settings:
     """Settings with short windows, so that a few minutes have signals of every strategy."""
-    content: dict[str, Any] = {
-        "compute": {
-            "bars": {"intervals": ["1s", "10s"]},
-            "event_bars": {"ticks": [3], "volumes": [5.0], "notionals": [1e4], "imbalances": [4]},
-            "strategies": {
-                "mean_reversion": {"interval": "1s", "entry_zscore": 1.5},
-                "breakout": {"interval": "1s", "min_relative_volume": 0.5},
-                "microstructure_alpha": {"entry_zscore": 1.0, "cooldown": "0s"},
-            },
-        },
-        "universe": {"members": {"interval": "1s", "live_within": "5s", "min_coverage": 0.3}},
-        "specialists": {
-            "horizon": "2s", "tolerance": "2s", "cost_band_bps": 0.1,
-            "learning": {"min_outcomes": 2.0, "min_coverage": 0.2}, "ensemble": {"quorum": 1},
-        },
-        "drift": {"min_instances": 30, "threshold": 2.0, "allowance": 0.1, "cooldown": "1s"},
-    }  # fmt: skip
+    compute = {"bars": {"intervals": ["1s", "10s"]}, "event_bars": EVENT_BARS, "strategies": STRATEGIES}
+    content: dict[str, Any] = {"compute": compute, **ACROSS}
     return Settings.model_validate(content | changes)
 
 

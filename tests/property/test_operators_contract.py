@@ -525,7 +525,12 @@ SHORT: dict[str, dict[str, Any]] = {
     "amihud": {"window": 1},
     "roll_spread": {"window": 4},
     "volatility_regime": {
-        "short": 2, "long": 4, "enter_low": 0.9, "leave_low": 0.95, "leave_high": 1.05, "enter_high": 1.1,
+        "short": 2,
+        "long": 4,
+        "enter_low": 0.9,
+        "leave_low": 0.95,
+        "leave_high": 1.05,
+        "enter_high": 1.1,
         "min_dwell": 1,
     },
     "trend_regime": {"window": 2, "enter": 0.1, "leave": 0.05, "min_dwell": 1},

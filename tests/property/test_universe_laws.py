@@ -328,9 +328,7 @@ def bar_columns(bars: list[Bar], interval: int = INTERVAL) -> BarColumns:
 def test_slices_of_shards_give_the_frames_of_one(seed, shards, grace):
     bars = [(bar[0] + grace, *bar[1:]) for bar in market(seed)]
     state = UniverseState(config(), tuple(str(shard) for shard in range(shards)), NAMES)
-    cutters = [
-        UniverseSlices(Carried(INTERVAL, NAMES), grace, ("rsi", "zscore", "spread_bps")) for _ in range(shards)
-    ]
+    cutters = [UniverseSlices(Carried(INTERVAL, NAMES), grace, ("rsi", "zscore", "spread_bps")) for _ in range(shards)]
     names, found, before = [f"I{number}" for number in range(9)], [], 0
     for frontier in [*range(INTERVAL // 3, 13 * INTERVAL, INTERVAL // 3), END_OF_TIME]:
         for shard in range(shards):

@@ -24,12 +24,16 @@ START: Final = 1_700_000_000 * SECOND
 FAST: Final = """
 [compute.bars]
 intervals = ["1s"]
+[compute.strategies]
+enabled = ["mean_reversion", "breakout", "microstructure_alpha"]
 [compute.strategies.mean_reversion]
 interval = "1s"
 entry_zscore = 1.0
 [compute.strategies.breakout]
 interval = "1s"
 min_relative_volume = 0.5
+[universe.members]
+interval = "1s"
 [sink]
 max_age = "50ms"
 """

@@ -32,17 +32,14 @@ from schemas.wire import encode
 from sinks.archive import Archive
 from sinks.memory import MemoryWriter
 from sinks.tables import TableSink
+from tests.short_windows import ACROSS, EVENT_BARS, STRATEGIES
 
-TABLES = ("bars", "features", "signals", "dead_letters", "late_events", "run_counts")
+TABLES = (
+    "bars", "event_bars", "features", "cross_section", "signals", "predictions", "outcomes", "drift_events",
+    "dead_letters", "late_events", "run_counts",
+)  # fmt: skip
 SETTINGS = Settings.model_validate({
-    "compute": {
-        "bars": {"intervals": ["1s", "10s"]},
-        "strategies": {
-            "mean_reversion": {"interval": "1s", "entry_zscore": 1.5},
-            "breakout": {"interval": "1s", "min_relative_volume": 0.5},
-            "microstructure_alpha": {"entry_zscore": 1.0, "cooldown": "0s"},
-        },
-    }
+    "compute": {"bars": {"intervals": ["1s", "10s"]}, "event_bars": EVENT_BARS, "strategies": STRATEGIES}, **ACROSS
 })  # fmt: skip
 
 

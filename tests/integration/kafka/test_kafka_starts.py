@@ -35,8 +35,9 @@ SETTINGS = Settings.model_validate(
     {
         "compute": {
             "bars": {"intervals": ["1s"]},
-            "strategies": {"mean_reversion": {"interval": "1s"}, "breakout": {"interval": "1s"}},
-        }
+            "strategies": {"enabled": ["mean_reversion"], "mean_reversion": {"interval": "1s"}},
+        },
+        "universe": {"members": {"interval": "1s"}},
     }
 )
 

@@ -40,6 +40,7 @@ from sinks.archive import Archive
 from sinks.memory import MemoryWriter
 from sinks.recording import Recording
 from sinks.tables import TableSink
+from tests.short_windows import ACROSS, STRATEGIES
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -170,8 +171,7 @@ def test_recording_has_what_the_source_delivers(kafka_broker, published, reading
 def test_replay_of_a_recording_gives_the_rows_of_the_topics(kafka_broker, published, tmp_path):
     settings = config(kafka_broker, published, follow=False, batch_records=100)
     record(settings, tmp_path / "a", rolling=Rolling(rows=500))
-    strategies = {"mean_reversion": {"interval": "1s"}, "breakout": {"interval": "1s"}}
-    graph = Settings.model_validate({"compute": {"bars": {"intervals": ["1s"]}, "strategies": strategies}})
+    graph = Settings.model_validate({"compute": {"bars": {"intervals": ["1s"]}, "strategies": STRATEGIES}, **ACROSS})
 
     def run(source: Any) -> dict[str, Any]:
         writer = MemoryWriter()
