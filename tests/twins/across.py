@@ -23,8 +23,6 @@ N_FRAMES = 300
 _N_ANSWERED = 110
 _FEATURES = 64
 
-Texts = dict[str, list[str]]
-
 
 @cache
 def _closes() -> Floats:
@@ -57,7 +55,7 @@ def _features() -> Floats:
         ahead = np.diff(np.log(_closes()), axis=0, append=np.nan)
     found[:, :, ::3] += np.nan_to_num(ahead)[:, :, None] * 100
     found[rng.random(found.shape) < 0.15] = np.nan
-    return np.abs(found) * 2 if False else found
+    return found
 
 
 def slices_of(settings: Settings) -> list[UniverseSlice]:

@@ -321,12 +321,16 @@ BASE: dict[str, Any] = {
         },
         "news": {"buzz": {"interval": "2s", "half_life": "20s", "min_intervals": 2}},
         "social": {"buzz": {"interval": "2s", "half_life": "20s", "min_intervals": 2}},
+        "event_bars": {"ticks": [3], "volumes": [5.0], "notionals": [1e3], "imbalances": [4]},
+        "earnings": {"max_reports": 8},
+        "options": {"min_sessions": 2, "min_volume_sessions": 2},
         "strategies": {
             "mean_reversion": {"interval": "1s", "entry_zscore": 1.0, "exit_zscore": 0.2},
             "breakout": {"interval": "1s", "min_relative_volume": 0.5},
             "microstructure_alpha": {"entry_zscore": 1.0, "warm_up": 20, "half_life": 50, "cooldown": "1s"},
         },
-    }
+    },
+    "universe": {"enabled": False},
 }  # fmt: skip
 CHANGES: dict[str, Any] = {
     "compute.max_instruments": 2,
@@ -402,6 +406,31 @@ CHANGES: dict[str, Any] = {
     "compute.social.damping.max_cashtags": 1,
     "compute.social.damping.ambiguous": ["F"],
     "compute.social.damping.ambiguous_factor": 0.5,
+    "compute.event_bars.ticks": [4],
+    "compute.event_bars.volumes": [9.0],
+    "compute.event_bars.notionals": [10000.0],
+    "compute.event_bars.imbalances": [5],
+    "compute.event_bars.imbalance_span": 5,
+    "compute.event_bars.imbalance_bound": 2.0,
+    "compute.earnings.window": "1d",
+    "compute.earnings.n_reports": 1,
+    "compute.earnings.max_reports": 2,
+    "compute.earnings.min_estimate": 0.001,
+    "compute.earnings.max_age": "1d",
+    "compute.earnings.max_overdue": "1d",
+    "compute.earnings.calendar": "24/7",
+    "compute.options.maturity": "45d",
+    "compute.options.far_maturity": "70d",
+    "compute.options.maturity_tolerance": 0.05,
+    "compute.options.moneyness_band": 0.01,
+    "compute.options.rate": 0.05,
+    "compute.options.window": 2,
+    "compute.options.min_sessions": 4,
+    "compute.options.volume_span": 2,
+    "compute.options.min_volume_sessions": 4,
+    "compute.options.max_contracts": 4,
+    "compute.options.max_age": "1h",
+    "compute.options.calendar": "24/7",
     "compute.features.enabled": ["zscore", "channel", "relative_volume"],
     "compute.strategies.enabled": ["breakout"],
     "compute.strategies.mean_reversion.interval": "10s",
@@ -466,8 +495,8 @@ def records(tmp_path_factory) -> dict[str, pa.RecordBatch]:
         batch = table.unify_dictionaries().combine_chunks().to_batches()[0]
         found[topic] = validate(topic, batch, Settings().compute.decode).accepted
         found[topic] = found[topic].filter(pa.array(~_left_out(topic, found[topic], start)))
-    for topic, batch in (*_deep_book(start).items(), *_posts(start).items()):
-        both = concat_batches([found[topic], batch])
+    for topic, batch in (*_deep_book(start).items(), *_posts(start).items(), *_week(start + 600 * 10**9).items()):
+        both = concat_batches([found[topic], batch]) if topic in found else batch
         found[topic] = take(both, np.argsort(times(both, "ts_recv"), kind="stable"))
     return found
 
@@ -522,6 +551,48 @@ def _posts(start: int) -> dict[str, pa.RecordBatch]:
     }
 
 
+HOUR = 3600 * 10**9
+
+
+def _week(start: int) -> dict[str, pa.RecordBatch]:
+    """Return five sessions of one instrument: a trade every four hours, reports of each kind, and a chain of options."""
+    hours = np.arange(0, 100, 4)
+    price = 100 * np.exp(0.01 * np.sin(hours))
+    trades = {"ts_recv": start + hours * HOUR, "price": price, "size": 1.0 + hours % 3, "side": 1 - 2 * (hours % 8 > 0)}
+    reports = [
+        # hour, id, hour due, estimate, actual
+        (0, "past", 1, 2.0, None), (2, "past", 1, 2.0, 2.2), (3, "small", 20, 0.005, None), (21, "small", 20, None, 0.02),
+        (22, "slow", 24, 1.0, None), (70, "slow", 24, None, 0.8), (23, "soon", 150, 1.0, None),
+        (40, "soon", 150, 1.1, None), (41, "later", 800, 1.0, None), (42, "last", 900, 1.0, None),
+        (43, "next", 120, 1.5, None), (60, "soon", 150, 1.2, None),
+    ]  # fmt: skip
+    hour, ids, due, estimate, actual = zip(*reports, strict=True)
+    earnings = {
+        "ts_recv": start - HOUR // 2 + np.array(hour) * HOUR, "report_id": list(ids),
+        "ts_report": start + np.array(due) * HOUR, "eps_estimate": list(estimate), "eps_actual": list(actual),
+    }  # fmt: skip
+    options = [
+        {
+            "ts_recv": start + at * HOUR - 10**9, "contract_id": f"EVT-{days}-{strike}-{right}",
+            "ts_expiry": start + days * 24 * HOUR, "strike": float(strike), "right": right,
+            "price": max(right * (100.0 - strike), 0.0) + 0.02 * days * (1 + 0.1 * np.cos(at)),
+            "volume": float(1 + (7 * at + strike + 3 * right) % 19 * (1 + at % 12)), "open_interest": float(50 + at + strike % 7),
+            "implied_volatility": None if days == 34 else 0.2 + 0.05 * np.sin(at / 5) + 0.001 * abs(strike - 98),
+            "delta": None, "underlying_price": float(price[at // 4]),
+        }
+        for at in hours.tolist() if at != 48
+        for days in (34, 60, 120) for strike in (92, 97, 104, 109) for right in (-1, 1)
+    ]  # fmt: skip
+    chain = {name: [option[name] for option in options] for name in options[0]}
+    found = {}
+    for topic, columns in (("trades", trades), ("earnings", earnings), ("options", chain)):
+        n = len(columns["ts_recv"])
+        common = {"instrument_id": ["EVT"] * n, "ts_event": columns["ts_recv"], "partition": [9] * n}
+        plain = {name: list(column) for name, column in (common | columns).items()}
+        found[topic] = make_batch(topic, plain | {"offset": list(range(500, 500 + n))}, n)
+    return found
+
+
 def rows_of(content: dict[str, Any], records: dict[str, pa.RecordBatch]) -> dict[str, list[str]]:
     """Return the rows of every table, without what only repeats the configuration."""
     compute = parse_settings(content, "x").compute
@@ -556,7 +627,7 @@ def test_every_key_is_changed_or_excused():
 
 def test_base_market_reaches_every_table(base_rows):
     filled = {name for name, rows in base_rows.items() if rows}
-    assert filled == {"bars", "features", "signals", "dead_letters", "late_events"}
+    assert filled == {"bars", "event_bars", "features", "signals", "dead_letters", "late_events"}
 
 
 @pytest.mark.parametrize("path", CHANGES)
