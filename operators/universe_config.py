@@ -18,13 +18,16 @@ _Names = Annotated[tuple[str, ...], Field(max_length=100_000)]
 class UniverseFilters(ComponentConfig):
     """Which instruments the universe admits. Every filter that is given must hold."""
 
-    min_price: float | None = Field(None, gt=0, description="least last close, quote currency")
-    max_price: float | None = Field(None, gt=0, description="greatest last close, quote currency")
-    min_volume: float | None = Field(None, ge=0, description="least decayed volume, base units")
-    min_notional: float | None = Field(None, ge=0, description="least decayed close times volume, quote currency")
-    max_spread_bps: float | None = Field(
-        None, gt=0, description="greatest last known `spread_bps`; an instrument that never had one is left out"
+    min_price: float | None = Field(None, gt=0, le=1e15, description="least last close, quote currency")
+    max_price: float | None = Field(None, gt=0, le=1e15, description="greatest last close, quote currency")
+    min_volume: float | None = Field(None, ge=0, le=1e18, description="least decayed volume, base units")
+    min_notional: float | None = Field(
+        None, ge=0, le=1e18, description="least decayed close times volume, quote currency"
     )
+    max_spread_bps: float | None = Field(
+        None, gt=0, le=1e6,
+        description="greatest last known `spread_bps`; an instrument that never had one is left out",
+    )  # fmt: skip
     min_listing_age: Duration = Field(
         timedelta(0), ge=timedelta(0), description="least time since the first bar that was seen of the instrument"
     )

@@ -32,8 +32,23 @@ entry_zscore = 1.0
 [compute.strategies.breakout]
 interval = "1s"
 min_relative_volume = 0.5
+[compute.event_bars]
+ticks = [3]
 [universe.members]
 interval = "1s"
+live_within = "5s"
+min_coverage = 0.3
+[specialists]
+horizon = "2s"
+tolerance = "2s"
+cost_band_bps = 0.1
+learning = { min_outcomes = 2.0, min_coverage = 0.2 }
+ensemble = { quorum = 1 }
+[drift]
+min_instances = 30
+threshold = 2.0
+allowance = 0.1
+cooldown = "1s"
 [sink]
 max_age = "50ms"
 """

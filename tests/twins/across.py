@@ -19,8 +19,8 @@ from schemas.time import duration_ns
 from tests.twins.universes import MINUTE, Floats, names, ornstein_uhlenbeck, walks, with_lags, with_pair
 
 INSTRUMENTS = names(14)
-N_FRAMES = 300
-_N_ANSWERED = 110
+N_FRAMES = 240
+_N_ANSWERED = 70
 _FEATURES = 64
 
 
@@ -28,14 +28,14 @@ _FEATURES = 64
 def _closes() -> Floats:
     """Return closes a minute: a cointegrated pair, departures that revert, a split, a constant; NaN where no bar."""
     rng = np.random.default_rng(8)
-    closes = with_pair(with_lags(3, N_FRAMES, len(INSTRUMENTS), reverts=True), 3, half_life=2.0)
-    closes[:, 3] = np.exp(0.2 + 1.3 * np.log(closes[:, 2]) + ornstein_uhlenbeck(rng, N_FRAMES, 4.0, 0.015))
+    closes = with_pair(with_lags(3, N_FRAMES, len(INSTRUMENTS), reverts=True), 3, half_life=1.0)
+    closes[:, 3] = np.exp(0.2 + 1.3 * np.log(closes[:, 2]) + ornstein_uhlenbeck(rng, N_FRAMES, 2.0, 0.012))
     closes[:, 12] = walks(4, N_FRAMES, 1)[:, 0]
     closes[:, 13] = 40 * np.exp(1e-6 * rng.normal(size=N_FRAMES))
     closes[170:, 4] *= 1.35
     closes[rng.random(closes.shape) < 0.02] = np.nan
     closes[140:143, 2:12] = np.nan
-    closes[200:222, 1] = np.nan
+    closes[205:220, 1] = np.nan
     closes[:60, 11] = np.nan
     return closes
 
@@ -43,7 +43,7 @@ def _closes() -> Floats:
 @cache
 def _volumes() -> Floats:
     rng = np.random.default_rng(9)
-    return np.asarray(rng.lognormal(3, 0.5, (N_FRAMES, len(INSTRUMENTS))) * np.linspace(1, 3, len(INSTRUMENTS)))
+    return np.asarray(rng.lognormal(3, 0.5, (N_FRAMES, len(INSTRUMENTS))) * np.linspace(2, 1, len(INSTRUMENTS)))
 
 
 @cache

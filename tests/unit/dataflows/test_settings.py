@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bytewax.run import cli_main
 
+from dataflows.graph import build_graph
 from dataflows.settings import Settings, load_settings, parse_settings, settings_schema
 from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
+from dataflows.sources.archive import ArchiveSource
 from operators.arrival import Frame
 from operators.decode import validate
 from operators.shard import ShardState
@@ -25,6 +28,9 @@ from schemas.enums import BookKind
 from schemas.errors import ConfigError, InputError
 from schemas.time import END_OF_TIME
 from sinks.archive import Archive
+from sinks.memory import MemoryWriter
+from sinks.tables import TableSink
+from tests.twins import across
 
 DEFAULT = Settings().content()
 
@@ -91,12 +97,20 @@ OTHER_TYPES: dict[str, list[Any]] = {
 }
 
 
+ANY_NAMES = ("universe.members.filters.allow", "universe.members.filters.deny", "universe.cross_section.ranked")
+"""Lists of any texts: names of instruments, and of features, which are known only where slices are cut."""
+
+
 def of_other_types(path: str) -> list[Any]:
     """Return values that a key refuses for their type; a duration refuses most texts too."""
     schema = definition(path)[0]
     found = OTHER_TYPES[schema["type"]]
     if schema.get("items", {}).get("type") == "integer":
         found = [value if value != [1] else [1.5] for value in found]
+    if schema.get("items", {}).get("type") == "number":
+        found = [value for value in found if value != [1]]
+    if path in ANY_NAMES:
+        found = [value for value in found if value != ["text"]]
     if schema.get("nullable"):
         found = [value for value in found if value is not None]
     return [*found, "text", "5"] if is_duration(path) else found
@@ -451,7 +465,154 @@ CHANGES: dict[str, Any] = {
     "compute.strategies.microstructure_alpha.max_holding": "100ms",
     "compute.strategies.microstructure_alpha.cooldown": "40s",
 }
+ACROSS: dict[str, Any] = {
+    "compute": {
+        "bars": {"intervals": ["1m", "2m"]},
+        "strategies": {"mean_reversion": {"interval": "1m"}, "breakout": {"interval": "1m"}},
+    },
+    "universe": {
+        "members": {"live_within": "5m", "half_life": "5m", "max_instruments": 12, "idle_expiry": "30m"},
+        "cross_section": {
+            "weighting": "notional",
+            "window": 80, "min_overlap": 20, "max_correlated": 14, "select_every": 40, "correlate_every": 5,
+            "min_instruments": 5, "average_span": 10, "half_life": 40, "notional_half_life": 20,
+            "sectors": {f"S{number:03}": "odd" if number % 2 else "even" for number in range(14)},
+        },
+        "strategies": {
+            "pairs_trading": {"pairs": [["S000", "S001"], ["S002", "S003"]], "window": 30, "entry_zscore": 1.5},
+            "statistical_arbitrage": {
+                "window": 80, "min_obs": 60, "test_every": 20, "min_correlation": 0.1, "significance": 0.45,
+                "drop_significance": 0.6, "entry_zscore": 1.2, "min_half_life": 0.1, "max_candidates": 100,
+            },
+            "correlation": {"min_peer_correlation": 0.3, "entry_zscore": 1.5},
+        },
+    },
+    "specialists": {
+        "enabled": ["technical", "news"], "horizon": "2m", "tolerance": "1m",
+        "learning": {"min_outcomes": 5.0, "min_coverage": 0.2, "half_life": 50},
+        "ensemble": {"quorum": 1, "half_life": 50},
+    },
+    "drift": {"min_instances": 60, "threshold": 10.0, "cooldown": "10m", "delta": 0.01},
+}  # fmt: skip
+"""Short windows, so that a few hundred minutes have decisions, answers and drifts of every kind."""
+ACROSS_KALMAN = "universe.strategies.pairs_trading.process_variance"
+"""Only the Kalman filter reads it."""
+CHANGES |= {
+    "universe.members.interval": "2m",
+    "universe.members.live_within": "1s",
+    "universe.members.min_coverage": 0.08,
+    "universe.members.max_instruments": 7,
+    "universe.members.half_life": "1m",
+    "universe.members.idle_expiry": "10m",
+    "universe.members.max_known": 2,
+    "universe.members.filters.min_price": 50.0,
+    "universe.members.filters.max_price": 50.0,
+    "universe.members.filters.min_volume": 50.0,
+    "universe.members.filters.min_notional": 5000.0,
+    "universe.members.filters.max_spread_bps": 1.0,
+    "universe.members.filters.min_listing_age": "1s",
+    "universe.members.filters.allow": ["S000", "S001", "S002", "S003", "S004"],
+    "universe.members.filters.deny": ["S005"],
+    "universe.cross_section.weighting": "equal",
+    "universe.cross_section.notional_half_life": 2,
+    "universe.cross_section.half_life": 80,
+    "universe.cross_section.min_overlap": 40,
+    "universe.cross_section.min_instruments": 30,
+    "universe.cross_section.min_sector_instruments": 6,
+    "universe.cross_section.max_abs_return": 0.25,
+    "universe.cross_section.min_deviation": 0.01,
+    "universe.cross_section.average_span": 20,
+    "universe.cross_section.ranked": ["bar_return", "rsi"],
+    "universe.cross_section.max_correlated": 8,
+    "universe.cross_section.window": 160,
+    "universe.cross_section.correlate_every": 10,
+    "universe.cross_section.select_every": 20,
+    "universe.cross_section.shrinkage": "identity",
+    "universe.strategies.pairs_trading.spread": "price",
+    "universe.strategies.pairs_trading.entry_zscore": 3.0,
+    "universe.strategies.pairs_trading.exit_zscore": 1.0,
+    "universe.strategies.pairs_trading.stop_zscore": 8.0,
+    "universe.strategies.pairs_trading.max_holding": "1s",
+    "universe.strategies.pairs_trading.cooldown": "10m",
+    "universe.strategies.pairs_trading.max_price_age": "1s",
+    "universe.strategies.pairs_trading.max_abs_return": 0.05,
+    "universe.strategies.pairs_trading.min_hedge_ratio": 0.5,
+    "universe.strategies.pairs_trading.max_hedge_ratio": 0.5,
+    "universe.strategies.pairs_trading.pairs": [["S000", "S001"]],
+    "universe.strategies.pairs_trading.hedge": "kalman",
+    "universe.strategies.pairs_trading.window": 60,
+    "universe.strategies.statistical_arbitrage.spread": "price",
+    "universe.strategies.statistical_arbitrage.entry_zscore": 2.4,
+    "universe.strategies.statistical_arbitrage.exit_zscore": 1.0,
+    "universe.strategies.statistical_arbitrage.stop_zscore": 2.0,
+    "universe.strategies.statistical_arbitrage.max_holding": "1s",
+    "universe.strategies.statistical_arbitrage.cooldown": "3h",
+    "universe.strategies.statistical_arbitrage.max_price_age": "1s",
+    "universe.strategies.statistical_arbitrage.max_abs_return": 0.01,
+    "universe.strategies.statistical_arbitrage.min_hedge_ratio": 1.0,
+    "universe.strategies.statistical_arbitrage.max_hedge_ratio": 0.5,
+    "universe.strategies.statistical_arbitrage.window": 70,
+    "universe.strategies.statistical_arbitrage.min_obs": 79,
+    "universe.strategies.statistical_arbitrage.test_every": 10,
+    "universe.strategies.statistical_arbitrage.lags": 2,
+    "universe.strategies.statistical_arbitrage.min_correlation": 0.8,
+    "universe.strategies.statistical_arbitrage.max_candidates": 5,
+    "universe.strategies.statistical_arbitrage.significance": 0.01,
+    "universe.strategies.statistical_arbitrage.correction": "benjamini_hochberg",
+    "universe.strategies.statistical_arbitrage.drop_significance": 0.46,
+    "universe.strategies.statistical_arbitrage.max_pairs": 1,
+    "universe.strategies.statistical_arbitrage.half_life": 240,
+    "universe.strategies.statistical_arbitrage.min_half_life": 5.0,
+    "universe.strategies.statistical_arbitrage.max_half_life": 0.5,
+    "universe.strategies.statistical_arbitrage.max_half_lives": 2.0,
+    "universe.strategies.correlation.lookback": 10,
+    "universe.strategies.correlation.min_instruments": 20,
+    "universe.strategies.correlation.min_peer_correlation": 0.6,
+    "universe.strategies.correlation.min_peers": 10,
+    "universe.strategies.correlation.max_peers": 20,
+    "universe.strategies.correlation.entry_zscore": 3.0,
+    "universe.strategies.correlation.exit_zscore": 1.0,
+    "universe.strategies.correlation.stop_zscore": 3.0,
+    "universe.strategies.correlation.max_holding": "1s",
+    "universe.strategies.correlation.cooldown": "2m",
+    "universe.strategies.correlation.max_price_age": "1s",
+    "universe.strategies.enabled": ["correlation"],
+    "specialists.enabled": ["technical"],
+    "specialists.horizon": "1s",
+    "specialists.tolerance": "1s",
+    "specialists.cost_band_bps": 10.0,
+    "specialists.max_pending": 2,
+    "specialists.explained_inputs": 10,
+    "specialists.learning.half_life": 100,
+    "specialists.learning.label_correlation": 0.4,
+    "specialists.learning.prior_outcomes": 100.0,
+    "specialists.learning.convincing_outcomes": 400.0,
+    "specialists.learning.tolerated_error": 0.2,
+    "specialists.learning.learning_rate": 0.1,
+    "specialists.learning.l2": 0.0002,
+    "specialists.learning.max_deviations": 10.0,
+    "specialists.learning.min_coverage": 0.4,
+    "specialists.learning.min_outcomes": 10.0,
+    "specialists.ensemble.half_life": 100,
+    "specialists.ensemble.label_correlation": 0.4,
+    "specialists.ensemble.prior_outcomes": 100.0,
+    "specialists.ensemble.convincing_outcomes": 400.0,
+    "specialists.ensemble.tolerated_error": 0.2,
+    "specialists.ensemble.quorum": 2,
+    "specialists.ensemble.weight_floor": 0.1,
+    "specialists.ensemble.skill_outcomes": 200.0,
+    "drift.delta": 0.02,
+    "drift.cap": 100,
+    "drift.allowance": 0.5,
+    "drift.threshold": 20.0,
+    "drift.min_instances": 120,
+    "drift.clip": 8.0,
+    "drift.cooldown": "2h",
+    ACROSS_KALMAN: 0.1,
+}
 NO_EFFECT_ON_ROWS = {
+    "universe.enabled": "whether anything is computed across instruments; test_universe_switched_off_has_no_rows",
+    "universe.members.max_held_rows": "when a run stops, not which rows it has; tests/property/test_universe_laws.py",
     "shards": "which rows come out must not depend on it; tests/laws",
     "sink.batch_rows": "how rows are written, not which",
     "recovery.snapshot_interval": "how often the state is saved",
@@ -474,7 +635,7 @@ NO_EFFECT_ON_ROWS |= {
     for path in LEAVES
     if path.startswith("compute.features.") and path != "compute.features.enabled"
 }
-MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds")
+MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds", "model_version")
 """Columns that only repeat the configuration."""
 
 
@@ -630,7 +791,69 @@ def test_base_market_reaches_every_table(base_rows):
     assert filled == {"bars", "event_bars", "features", "signals", "dead_letters", "late_events"}
 
 
-@pytest.mark.parametrize("path", CHANGES)
+ACROSS_ROWS = {
+    "universe": across.universe_rows,
+    "specialists": across.specialist_rows,
+    "drift": across.drifts,
+}
+
+
+def across_rows(content: dict[str, Any], section: str) -> dict[str, list[str]]:
+    """Return the rows that a section decides, without what only repeats the configuration."""
+    found: dict[str, list[str]] = {}
+    for rows in ACROSS_ROWS[section](parse_settings(content, "x")):
+        own = rows.batch.drop_columns([name for name in MARKS if name in rows.batch.schema.names])
+        found.setdefault(rows.table, []).extend(map(str, own.to_pylist()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def across_base_rows() -> dict[str, dict[str, list[str]]]:
+    return {section: across_rows(ACROSS, section) for section in ACROSS_ROWS}
+
+
+def test_base_universe_reaches_every_table(across_base_rows):
+    assert {section: set(rows) for section, rows in across_base_rows.items()} == {
+        "universe": {"cross_section", "signals"},
+        "specialists": {"predictions", "outcomes"},
+        "drift": {"drift_events"},
+    }
+
+
+def _is_across(path: str) -> bool:
+    return path.split(".")[0] in ACROSS_ROWS
+
+
+@pytest.mark.parametrize("path", [path for path in CHANGES if _is_across(path)])
+def test_key_changes_the_rows_across_instruments(path, across_base_rows):
+    section = path.split(".")[0]
+    base, expected = ACROSS, across_base_rows[section]
+    if path == ACROSS_KALMAN:
+        base = changed(ACROSS, "universe.strategies.pairs_trading.hedge", "kalman")
+        expected = across_rows(base, section)
+    assert across_rows(changed(base, path, CHANGES[path]), section) != expected
+
+
+def test_base_universe_twice_gives_the_same_rows(across_base_rows):
+    assert {section: across_rows(ACROSS, section) for section in ACROSS_ROWS} == across_base_rows
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_universe_switched_off_has_no_rows(enabled, tmp_path):
+    archive = Archive.create(tmp_path / "archive")
+    simulate(SimulatorConfig(instruments=2, duration="5s", book_rate=1.0), archive)
+    writer = MemoryWriter()
+    source = ArchiveSource(archive, batch_rows=100_000)
+    content = changed(ACROSS, "universe.enabled", enabled)
+    content["compute"]["bars"]["intervals"] = ["1s", "1m"]
+    flow = build_graph(parse_settings(content, "x"), source, source.sources, TableSink(lambda: writer, lambda: 0))
+    cli_main(flow)
+    writer.flush()
+    assert len(writer.rows("bars")) > 0
+    assert bool(writer.rows("cross_section")) is enabled
+
+
+@pytest.mark.parametrize("path", [path for path in CHANGES if not _is_across(path)])
 def test_key_changes_the_rows(path, records, base_rows):
     assert rows_of(changed(BASE, path, CHANGES[path]), records) != base_rows
 
