@@ -60,9 +60,7 @@ class StatisticalArbitrageConfig(PairConfig):
     half_life: int = Field(
         120, ge=10, le=100_000, description="a frame's share of the hedge ratio and deviation halves, frames"
     )
-    min_half_life: float = Field(
-        1.0, gt=0, le=1e6, description="least half-life of a spread that is followed, frames"
-    )
+    min_half_life: float = Field(1.0, gt=0, le=1e6, description="least half-life of a spread that is followed, frames")
     max_half_life: float = Field(
         100.0, gt=0, le=1e6, description="greatest half-life of a spread that is followed, frames"
     )

@@ -26,7 +26,7 @@ _FEATURES = 64
 
 @cache
 def _closes() -> Floats:
-    """Return closes a minute: a cointegrated pair, departures that revert, a split, a constant; NaN where no bar."""
+    """Return closes of each minute: two cointegrated pairs, departures that revert, a split; NaN where no bar."""
     rng = np.random.default_rng(8)
     closes = with_pair(with_lags(3, N_FRAMES, len(INSTRUMENTS), reverts=True), 3, half_life=1.0)
     closes[:, 3] = np.exp(0.2 + 1.3 * np.log(closes[:, 2]) + ornstein_uhlenbeck(rng, N_FRAMES, 2.0, 0.012))
@@ -48,7 +48,7 @@ def _volumes() -> Floats:
 
 @cache
 def _features() -> Floats:
-    """Return what stands for each feature: noise, of which the next return follows the first."""
+    """Return what stands in for features: noise, a third of them with a part of the next return; NaN where none."""
     rng = np.random.default_rng(10)
     found = rng.normal(size=(N_FRAMES, len(INSTRUMENTS), _FEATURES))
     with np.errstate(invalid="ignore"):

@@ -716,14 +716,15 @@ HOUR = 3600 * 10**9
 
 
 def _week(start: int) -> dict[str, pa.RecordBatch]:
-    """Return five sessions of one instrument: a trade every four hours, reports of each kind, and a chain of options."""
+    """Return five sessions of one instrument: a trade every four hours, reports of each kind, a chain of options."""
     hours = np.arange(0, 100, 4)
     price = 100 * np.exp(0.01 * np.sin(hours))
     trades = {"ts_recv": start + hours * HOUR, "price": price, "size": 1.0 + hours % 3, "side": 1 - 2 * (hours % 8 > 0)}
     reports = [
         # hour, id, hour due, estimate, actual
-        (0, "past", 1, 2.0, None), (2, "past", 1, 2.0, 2.2), (3, "small", 20, 0.005, None), (21, "small", 20, None, 0.02),
-        (22, "slow", 24, 1.0, None), (70, "slow", 24, None, 0.8), (23, "soon", 150, 1.0, None),
+        (0, "past", 1, 2.0, None), (2, "past", 1, 2.0, 2.2), (3, "small", 20, 0.005, None),
+        (21, "small", 20, None, 0.02), (22, "slow", 24, 1.0, None), (70, "slow", 24, None, 0.8),
+        (23, "soon", 150, 1.0, None),
         (40, "soon", 150, 1.1, None), (41, "later", 800, 1.0, None), (42, "last", 900, 1.0, None),
         (43, "next", 120, 1.5, None), (60, "soon", 150, 1.2, None),
     ]  # fmt: skip
@@ -737,7 +738,8 @@ def _week(start: int) -> dict[str, pa.RecordBatch]:
             "ts_recv": start + at * HOUR - 10**9, "contract_id": f"EVT-{days}-{strike}-{right}",
             "ts_expiry": start + days * 24 * HOUR, "strike": float(strike), "right": right,
             "price": max(right * (100.0 - strike), 0.0) + 0.02 * days * (1 + 0.1 * np.cos(at)),
-            "volume": float(1 + (7 * at + strike + 3 * right) % 19 * (1 + at % 12)), "open_interest": float(50 + at + strike % 7),
+            "volume": float(1 + (7 * at + strike + 3 * right) % 19 * (1 + at % 12)),
+            "open_interest": float(50 + at + strike % 7),
             "implied_volatility": None if days == 34 else 0.2 + 0.05 * np.sin(at / 5) + 0.001 * abs(strike - 98),
             "delta": None, "underlying_price": float(price[at // 4]),
         }
