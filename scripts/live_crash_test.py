@@ -41,6 +41,26 @@ _REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _PARTITIONS: Final = 2
 _FAULTS: Final = FaultConfig(duplicate_trades=20, late_trades=20, sequence_gaps=4, malformed=5, crossed_quotes=5)
 _OUTPUTS: Final = {"signals": "signals", "dead_letters": "dead-letters"}
+_SHORT: Final = """
+[compute.event_bars]
+ticks = [20]
+[universe.members]
+interval = "1s"
+live_within = "5s"
+min_coverage = 0.3
+[specialists]
+horizon = "2s"
+tolerance = "2s"
+cost_band_bps = 0.1
+learning = { min_outcomes = 2.0, min_coverage = 0.2 }
+ensemble = { quorum = 1 }
+[drift]
+min_instances = 30
+threshold = 2.0
+allowance = 0.1
+cooldown = "1s"
+"""
+"""Windows so short that a few minutes have rows of every table."""
 _MOMENTS: Final = ("start", "work", "work", "insert", "insert", "snapshot", "snapshot")
 _DISTURBANCES: Final = ("refuse", "late", "lost", "die", "broker")
 _PATIENCE_S: Final = 240.0
@@ -132,7 +152,7 @@ class Scene:
         for made in admin.create_topics(wanted).values():
             made.result(30)
         outputs = "".join(f'{table} = "{name}"\n' for table, name in self.outputs.items())
-        extra = f'[recovery]\nsnapshot_interval = "300ms"\n[sink]\nmax_age = "50ms"\n[outputs]\n{outputs}'
+        extra = f'{_SHORT}[recovery]\nsnapshot_interval = "300ms"\n[sink]\nmax_age = "50ms"\n[outputs]\n{outputs}'
         self.config = write_config(self.folder / "signalbox.toml", self.broker.address, names, extra=extra)
 
     @property

@@ -324,7 +324,12 @@ def _counts(values: FloatArray) -> FloatArray:
 
 
 def _contract_keys(batch: pa.RecordBatch) -> IntArray:
-    """Return the number of each record's contract; each of the contracts that occur is looked up once."""
+    """Return the number of each record's contract; each of the contracts that occur is looked up once.
+
+    A record without one, which decoding refuses, counts as of the contract with the empty name.
+    """
     column = batch.column("contract_id")
+    if column.null_count:
+        return text_keys(column.to_pylist())
     used, position = np.unique(column.indices.to_numpy(zero_copy_only=False), return_inverse=True)
     return text_keys(column.dictionary.take(pa.array(used)).to_pylist())[position]

@@ -309,7 +309,7 @@ def test_shard_memory_is_flat_over_fifty_times_more_instruments_than_the_cap():
 def test_shard_snapshot_of_another_feature_set_is_refused():
     state = ShardState(config())
     other = ShardState(config(book={"depth": 7, "max_pending": 4, "max_age": "10us"}))
-    with pytest.raises(VersionError, match="expected a shard snapshot of version 1 for feature set"):
+    with pytest.raises(VersionError, match="expected a shard snapshot of version 2 for feature set"):
         other.restore(state.snapshot())
 
 
