@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from dataflows.settings import Settings
-from dataflows.sources.kafka_client import answering, open_admin
+from dataflows.sources.kafka_client import LEADERS_CHANGE, answering, open_admin
 from dataflows.sources.kafka_config import KafkaConfig
 from schemas.errors import ConfigError, InputError, TransientError
 from schemas.time import duration_ns, parse_duration
@@ -55,11 +55,7 @@ _REFUSED: Final = {
     KafkaError.TOPIC_EXCEPTION,
 }
 """What the brokers will refuse again, however often they are asked."""
-_MOVING: Final = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-}
+_MOVING: Final = {*LEADERS_CHANGE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 """What a broker says that has not heard of a topic made just now, or of its new leader."""
 _AGAIN_SECONDS: Final = 0.05
 _GRACE_SECONDS: Final = 5.0

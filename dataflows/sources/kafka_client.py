@@ -16,6 +16,7 @@ from schemas.errors import InputError, SignalboxError, TransientError
 from schemas.time import duration_ns, format_time
 
 __all__ = [
+    "LEADERS_CHANGE",
     "STATISTICS_MS",
     "answering",
     "connection_settings",
@@ -51,7 +52,7 @@ _ABSENT: Final = {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 }
-_PASSING: Final = {
+LEADERS_CHANGE: Final = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REPLICA_NOT_AVAILABLE,
@@ -180,7 +181,7 @@ def _retrying(ask: Callable[[float], _T], timeout: float) -> _T:
         try:
             return ask(max(left, _PAUSE_S))
         except KafkaException as error:
-            if left <= 0 or error.args[0].code() not in _PASSING:
+            if left <= 0 or error.args[0].code() not in LEADERS_CHANGE:
                 raise
             time.sleep(_PAUSE_S)
 
