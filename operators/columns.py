@@ -15,6 +15,7 @@ import numpy.typing as npt
 __all__ = [
     "BarColumns",
     "BookColumns",
+    "BoolArray",
     "CodeArray",
     "Columns",
     "FloatArray",
@@ -28,6 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 Int8Array = npt.NDArray[np.int8]
+BoolArray = npt.NDArray[np.bool_]
 MissingArray = npt.NDArray[np.uint8]
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])

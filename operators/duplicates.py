@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import CodeArray, IntArray, frozen
+from operators.columns import BoolArray, CodeArray, IntArray, frozen
 from operators.state import Column, InstrumentState
 from schemas.errors import ConfigError, VersionError
 
@@ -27,7 +27,6 @@ _WORDS: Final = _WINDOW // _WORD
 _SHIFT: Final = 6
 """`x >> 6` is the word of id `x`, `x & 63` its bit: both are powers of two."""
 
-BoolArray = npt.NDArray[np.bool_]
 
 
 class SequenceWindow(InstrumentState):

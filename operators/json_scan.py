@@ -25,7 +25,7 @@ import numpy.typing as npt
 from numba import njit, types
 from numba.extending import intrinsic
 
-from operators.columns import CodeArray, FloatArray, IntArray
+from operators.columns import BoolArray, CodeArray, FloatArray, IntArray
 
 __all__ = [
     "ABSENT",
@@ -76,7 +76,6 @@ _LETTER_E, _LETTER_N = 0x65, 0x6E
 _OPEN_BRACE, _CLOSE_BRACE, _OPEN_BRACKET, _CLOSE_BRACKET = 0x7B, 0x7D, 0x5B, 0x5D
 
 ByteArray = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Layout(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from operators.feature_engine import NO_POINTS, FeatureFrame
 from operators.shard_config import ShardConfig
 from operators.strategies import STRATEGIES
 from operators.strategies.base import ITEM_NAMES, PREDICTION_NAMES, DecidesOn, Decisions, Strategy, StrategyView
+from schemas.enums import Missing
 from schemas.errors import ConfigError, InvariantError
 from schemas.features import FeatureSet
 from schemas.tables import SIGNALS
@@ -105,7 +107,7 @@ class SignalEngine:
     def inactive(self) -> dict[str, str]:
         """Names of enabled strategies that cannot decide at present, and why."""
         return {
-            strategy.name: f"no model `{model}` is live"
+            strategy.name: f"no model `{model}` is live" if model else "its configuration names no `model`"
             for strategy, _, _ in self._strategies
             if (model := _model(strategy)) is not None
         }
@@ -124,7 +126,10 @@ class SignalEngine:
         if not priced.all():
             # nothing is decided at no price: what is due waits for the next row that has one
             points = points.take(priced)
-        return StrategyView(points.code, points.ts, points.price, points.values[:, columns], points.missing[:, columns])
+        view = replace(points, values=points.values[:, columns], missing=points.missing[:, columns])
+        if strategy.on == "book":
+            return view
+        return _with_closes(view, frame, duration_ns(strategy.config.interval))  # type: ignore[attr-defined]
 
     def _rows(
         self,
@@ -177,6 +182,25 @@ def _bar_view(frame: FeatureFrame, interval_ns: int, columns: npt.NDArray[np.int
         bars.code[rows], bars.ts[rows], bars.close[rows],
         frame.values[np.ix_(rows, columns)], frame.missing[np.ix_(rows, columns)],
     )  # fmt: skip
+
+
+def _with_closes(view: StrategyView, frame: FeatureFrame, interval_ns: int) -> StrategyView:
+    """Return the rows with the closes of bars between them, at which no input is there and what is held can end.
+
+    A close comes before a row of the same time, which arrived when the bar was complete.
+    """
+    bars = frame.bars
+    rows = np.flatnonzero(bars.interval_ns == interval_ns)
+    if not len(rows):
+        return view
+    shape = (len(rows), view.values.shape[1])
+    code, ts = np.concatenate((bars.code[rows], view.code)), np.concatenate((bars.ts[rows], view.ts))
+    found = StrategyView(
+        code, ts, np.concatenate((bars.close[rows], view.price)),
+        np.concatenate((np.full(shape, np.nan), view.values)),
+        np.concatenate((np.full(shape, Missing.NO_INPUT, dtype=np.uint8), view.missing)),
+    )  # fmt: skip
+    return found.take(np.argsort(ts, kind="stable"))
 
 
 def _model(strategy: Strategy) -> str | None:

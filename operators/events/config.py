@@ -11,7 +11,7 @@ from operators.events.sessions import check_calendar
 from schemas.config import ComponentConfig, Duration
 from schemas.time import duration_ns, parse_duration
 
-__all__ = ["DEFAULT_CALENDAR", "EarningsConfig", "OptionsConfig"]
+__all__ = ["DEFAULT_CALENDAR", "Calendar", "EarningsConfig", "OptionsConfig"]
 
 DEFAULT_CALENDAR: Final = "XNYS"
 _LONGEST: Final = timedelta(days=3650)

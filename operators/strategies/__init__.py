@@ -6,6 +6,13 @@ from operators.strategies.base import Strategy
 from operators.strategies.breakout import Breakout
 from operators.strategies.mean_reversion import MeanReversion
 from operators.strategies.microstructure_alpha import MicrostructureAlpha
+from operators.strategies.ml_classification import MLClassification
+from operators.strategies.ml_momentum import MLMomentum
+from operators.strategies.ml_regression import MLRegression
+from operators.strategies.momentum import Momentum
+from operators.strategies.news_analytics import NewsAnalytics
+from operators.strategies.regime_adaptive import RegimeAdaptive
+from operators.strategies.sentiment import Sentiment
 from schemas.errors import ConfigError
 
 __all__ = ["STRATEGIES", "register"]
@@ -32,5 +39,16 @@ def register(strategy: type[Strategy]) -> None:
     STRATEGIES[name] = strategy
 
 
-for _strategy in (MeanReversion, Breakout, MicrostructureAlpha):
+for _strategy in (
+    MeanReversion,
+    Breakout,
+    Momentum,
+    MicrostructureAlpha,
+    Sentiment,
+    NewsAnalytics,
+    RegimeAdaptive,
+    MLClassification,
+    MLRegression,
+    MLMomentum,
+):
     register(_strategy)

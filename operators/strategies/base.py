@@ -85,7 +85,8 @@ class Strategy(ABC):
     """configuration type"""
     on: ClassVar[DecidesOn]
     """what it decides on: the close of a bar, each update of the book, each news item, or each prediction of the model
-    that its configuration names"""
+    that its configuration names. On items and predictions it also sees the closes of bars of its `interval`, as rows
+    without any input (`NO_INPUT`), at which a position can end"""
     needs: ClassVar[tuple[str, ...]]
     """names of the features it reads: of the feature set, of a book's update, of `ITEM_NAMES` or `PREDICTION_NAMES`"""
     derived: ClassVar[tuple[str, ...]] = ()

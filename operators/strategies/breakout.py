@@ -100,7 +100,7 @@ class Breakout(Strategy):
             confidence=np.where(np.isnan(confidence), np.nan, np.clip(confidence, 0.0, 1.0)),
             exit_long=np.where(view.price < middle, 2, NO_REASON).astype(np.int8),
             exit_short=np.where(view.price > middle, 2, NO_REASON).astype(np.int8),
-            max_holding_ns=duration_ns(config.max_holding),
+            max_holding=duration_ns(config.max_holding),
             held_too_long=3,
             cooldown_ns=duration_ns(config.cooldown),
         )

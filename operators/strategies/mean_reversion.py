@@ -99,7 +99,7 @@ class MeanReversion(Strategy):
             confidence=np.where(np.isnan(z), np.nan, np.minimum(np.abs(z) / (2 * config.entry_zscore), 1.0)),
             exit_long=np.where(z >= -config.exit_zscore, 2, NO_REASON).astype(np.int8),
             exit_short=np.where(z <= config.exit_zscore, 2, NO_REASON).astype(np.int8),
-            max_holding_ns=duration_ns(config.max_holding),
+            max_holding=duration_ns(config.max_holding),
             held_too_long=3,
             cooldown_ns=duration_ns(config.cooldown),
         )

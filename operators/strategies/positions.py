@@ -26,7 +26,7 @@ _NEVER = -(2**62)
 
 POSITION_COLUMNS = {
     "position": Column("i1"),
-    "ts_entered": Column("i8", fill=_NEVER),
+    "entered": Column("i8", fill=_NEVER),
     "ts_exited": Column("i8", fill=_NEVER),
 }
 """State columns that a strategy adds to its own."""
@@ -41,9 +41,10 @@ def decide(
     confidence: FloatArray,
     exit_long: Int8Array,
     exit_short: Int8Array,
-    max_holding_ns: int,
+    max_holding: int,
     held_too_long: int,
     cooldown_ns: int,
+    clock: IntArray | None = None,
     evidence: FloatArray | None = None,
 ) -> Decisions:
     """Return the decisions on the rows of a view, and move the positions.
@@ -62,12 +63,14 @@ def decide(
         Per row: confidence of an entry in [0, 1]; a row where it is NaN opens nothing.
     exit_long, exit_short
         Per row: index of the reason that ends a long or short position here, or `NO_REASON`.
-    max_holding_ns
-        A position as old as this ends at the next row, ns.
+    max_holding
+        A position as old as this ends at the next row, in the unit of the clock.
     held_too_long
         Index of the reason for that.
     cooldown_ns
         Least time between an exit and the next entry, ns.
+    clock
+        Per row: what the age of a position is measured by, never decreasing; its decision time where None, ns.
     evidence
         Per row: what the strategy computed itself, shape `(n, k)`; nothing where it is None.
     """
@@ -81,9 +84,9 @@ def decide(
         evidence=np.empty((2 * n, 0)),
     )
     count = _decide(
-        frozen(view.code), frozen(view.ts), frozen(enter), frozen(enter_reason), frozen(confidence),
-        frozen(exit_long), frozen(exit_short), max_holding_ns, held_too_long, cooldown_ns,
-        state["position"], state["ts_entered"], state["ts_exited"],
+        frozen(view.code), frozen(view.ts), frozen(view.ts if clock is None else clock), frozen(enter),
+        frozen(enter_reason), frozen(confidence), frozen(exit_long), frozen(exit_short), max_holding,
+        held_too_long, cooldown_ns, state["position"], state["entered"], state["ts_exited"],
         out.row, out.direction, out.intent, out.confidence, out.reason,
     )  # fmt: skip
     decided = out.take(np.arange(count))
@@ -92,7 +95,7 @@ def decide(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _decide(
-    code: CodeArray, ts: IntArray, enter: Int8Array, enter_reason: Int8Array, confidence: FloatArray,
+    code: CodeArray, ts: IntArray, clock: IntArray, enter: Int8Array, enter_reason: Int8Array, confidence: FloatArray,
     exit_long: Int8Array, exit_short: Int8Array, max_holding: int, held_too_long: int, cooldown: int,
     position: Int8Array, entered: IntArray, exited: IntArray,
     out_row: IntArray, out_direction: Int8Array, out_intent: Int8Array, out_confidence: FloatArray,
@@ -104,7 +107,7 @@ def _decide(
         held = position[c]
         if held != 0:
             reason = exit_long[i] if held > 0 else exit_short[i]
-            if reason < 0 and ts[i] - entered[c] >= max_holding:
+            if reason < 0 and clock[i] - entered[c] >= max_holding:
                 reason = held_too_long
             if reason >= 0:
                 out_row[count] = i
@@ -124,5 +127,5 @@ def _decide(
             out_reason[count] = enter_reason[i]
             count += 1
             position[c] = enter[i]
-            entered[c] = ts[i]
+            entered[c] = clock[i]
     return count
