@@ -327,7 +327,9 @@ def query(
 
     Tables: bars, event_bars, features, cross_section, signals, predictions, outcomes, drift_events,
     dead_letters, late_events, runs, run_counts. Views: signal_explanations,
-    signal_summary, feature_coverage, feature_values, latest_runs. Columns: `DESCRIBE bars`, docs/data_model.md.
+    signal_summary, feature_coverage, feature_values, latest_runs, prediction_outcomes, prediction_skill,
+    prediction_skill_by_day, prediction_skill_by_instrument, prediction_calibration, brier_decomposition,
+    prediction_coverage, ensemble_weights, drift_by_day. Columns: `DESCRIBE bars`, docs/data_model.md.
     """
     from dataflows.commands.querying import run_query_command
 
