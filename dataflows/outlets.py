@@ -8,7 +8,6 @@ from typing import Final
 from dataflows.settings import Settings
 from dataflows.sources.kafka_client import open_producer
 from dataflows.sources.kafka_config import ArrivalClock, KafkaConfig
-from schemas.tables import DEAD_LETTERS, SIGNALS
 from sinks.dead_letter_limit import DeadLetterLimit
 from sinks.drift_tally import DriftTally, StreamDrift
 from sinks.order_warning import OrderWarning
@@ -55,12 +54,10 @@ class Outlets:
         """Return the writer over that of the database."""
         self._database = database
         outputs = self._settings.outputs
-        wanted = {SIGNALS.name: outputs.signals, DEAD_LETTERS.name: outputs.dead_letters}
-        topics = {table: topic for table, topic in wanted.items() if topic}
         writer: ClosableWriter = database
-        if topics:
+        if outputs.topics:
             producer = partial(open_producer, self._config)
-            self._topics = TopicWriter.open(producer, topics, run_id=self._run_id)
+            self._topics = TopicWriter.open(producer, outputs.topics, run_id=self._run_id)
             # first what somebody waits for
             writer = Tee((self._topics, database))
         limited = DeadLetterLimit(writer, most=outputs.max_dead_letters, window=outputs.dead_letter_window)
