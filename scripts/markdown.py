@@ -18,7 +18,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     >>> print(table(("a", "b"), [("x", "|y|")]), end="")
     | a | b |
     | --- | --- |
-    | x | \\|y\\| |
+    | x | \|y\| |
     """
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
