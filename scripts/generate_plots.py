@@ -1,8 +1,8 @@
 """Draw the plots of the generated pages, or check that they are current.
 
 Usage: `python -m scripts.generate_plots [--check]`. The synthetic day is simulated and run through the graph, which
-takes some seconds. With `--check` nothing is written, and the exit code is 1 where a plot is stale: where one is missing
-or too many, its words differ, or a coordinate differs by more than 0.2 pixels. Numbers of another machine may differ in
+takes some seconds. With `--check` nothing is written, and the exit code is 1 where a plot is stale: one is missing or
+too many, its words differ, or a coordinate differs by more than 0.2 pixels. Numbers of another machine may differ in
 the last digits, and coordinates are rounded to a tenth of a pixel.
 """
 
@@ -25,6 +25,7 @@ __all__ = ["same", "stale"]
 _TOLERANCE: Final = 2
 """Tenths of a pixel."""
 _COORDINATES: Final = re.compile(r' d="([^"]*)"')
+_STEP: Final = re.compile(r"[a-zA-Z]")
 _NUMBER: Final = re.compile(r"-?\d+")
 
 
@@ -38,14 +39,19 @@ def same(one: str, other: str) -> bool:
     """
     if one == other:
         return True
-    paths, others = ([*map(_NUMBER.findall, _COORDINATES.findall(text))] for text in (one, other))
-    rest = [_COORDINATES.sub(lambda found: _NUMBER.sub("0", found.group()), text) for text in (one, other)]
-    if re.sub(r"0[ -]?0", "00", rest[0]) != re.sub(r"0[ -]?0", "00", rest[1]) or len(paths) != len(others):
+    paths, others = (_COORDINATES.findall(text) for text in (one, other))
+    if _COORDINATES.sub("", one) != _COORDINATES.sub("", other) or len(paths) != len(others):
         return False
-    return all(
-        len(left) == len(right) and all(abs(int(a) - int(b)) <= _TOLERANCE for a, b in zip(left, right, strict=True))
-        for left, right in zip(paths, others, strict=True)
-    )
+    return all(map(_is_near, paths, others))
+
+
+def _is_near(path: str, other: str) -> bool:
+    """Return whether two paths have the same steps, with numbers that differ by rounding at most."""
+    steps = [_STEP.findall(text) for text in (path, other)]
+    numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (path, other)]
+    if steps[0] != steps[1] or len(numbers[0]) != len(numbers[1]):
+        return False
+    return all(abs(a - b) <= _TOLERANCE for a, b in zip(*numbers, strict=True))
 
 
 def stale(plots: Mapping[str, str], folder: Path) -> list[str]:

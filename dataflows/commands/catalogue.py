@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Final
 
 import typer
 
@@ -14,6 +15,8 @@ from dataflows.commands.terminal import print_json, print_table
 from schemas.time import format_duration
 
 __all__ = ["run_catalogue"]
+
+_KINDS: Final = {FeatureEntry.kind: "feature", StrategyEntry.kind: "strategy", SpecialistEntry.kind: "specialist"}
 
 
 def run_catalogue(kind: str | None, name: str | None, *, as_json: bool) -> None:
@@ -90,7 +93,8 @@ def _print_items(items: Sequence[Item]) -> None:
     """Print everything about one item, or about the features of one family."""
     for item in items:
         facts = _feature_facts(item) if isinstance(item, FeatureEntry) else _facts(item)
-        print_table("", (item.name, _summary(item)), [(name, text) for name, text in facts.items() if text])
+        rows = [("what it is", _summary(item)), *((name, text) for name, text in facts.items() if text)]
+        print_table("", (item.name, _KINDS[item.kind]), rows)
     described = items[0].family if isinstance(items[0], FeatureEntry) else items[0]
     for title, text in (("Rule", described.text), ("Notes", described.notes), ("References", described.references)):
         if text:

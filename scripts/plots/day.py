@@ -1,8 +1,9 @@
 """The synthetic day that is plotted: a small market from the simulator, run through the graph, read from the store.
 
 What differs from the defaults: bars of a minute only; quieter books and fewer trades, so that it takes seconds; the
-planted pair is given to pairs trading; statistical arbitrage looks for pairs in a shorter window; and specialists have a
-horizon of five minutes, a cost band of one basis point and answer after five outcomes, as five hours hold few.
+planted pair is given to pairs trading; statistical arbitrage looks for pairs in a shorter window; the correlation
+strategy takes weaker peers and smaller departures; and specialists have a horizon of five minutes, a cost band of one
+basis point and answer after five outcomes, as five hours hold few.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sinks.store import Store
 __all__ = ["MARKET", "SETTINGS", "Day", "read_day"]
 
 MARKET: Final = SimulatorConfig(
-    seed=7, duration=timedelta(hours=5), instruments=12, trade_rate=0.2, book_rate=0.6, l2_instruments=4,
+    seed=1, duration=timedelta(hours=5), instruments=12, trade_rate=0.2, book_rate=0.6, l2_instruments=4,
     earnings=4, option_instruments=4,
 )  # fmt: skip
 SETTINGS: Final = Settings.model_validate(
@@ -40,6 +41,7 @@ SETTINGS: Final = Settings.model_validate(
             "strategies": {
                 "pairs_trading": {"pairs": [["SIM001", "SIM000"]]},
                 "statistical_arbitrage": {"window": 120, "min_obs": 100},
+                "correlation": {"min_peer_correlation": 0.1, "min_peers": 2, "entry_zscore": 1.5},
             },
             "cross_section": {"sectors": {name: f"sector_{at % 4}" for at, name in enumerate(MARKET.instrument_ids)}},
         },

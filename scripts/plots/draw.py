@@ -40,9 +40,12 @@ def _features(plot: FeaturePlot, day: Day) -> Figure:
     close = day.columns["close"][row]
     levels = [spec for spec in plot.specs if _is_level(spec, day.columns[spec.name][row], close)]
     over = [Line(spec.name, day.columns[spec.name][row]) for spec in levels]
-    price = Panel(f"{instrument}, price:", [Line("close", close), *over], height=_PRICE_HEIGHT)
+    title = f"{instrument}, price{':' if over else ''}"
+    price = Panel(title, [Line("close", close), *over], height=_PRICE_HEIGHT)
     below = [
-        Panel(f"{spec.name}, {spec.unit}", [Line(spec.name, day.columns[spec.name][row])], note=_why(day, spec, row))
+        Panel(
+            f"{spec.name}, unit {spec.unit}", [Line(spec.name, day.columns[spec.name][row])], note=_why(day, spec, row)
+        )
         for spec in plot.specs
         if spec not in levels
     ]
@@ -137,7 +140,7 @@ def _specialist(name: str, day: Day) -> Figure:
     described = f"{_opening(instrument)}, and the probability that {name} gave a rise"
     labels = Counter(label for _, label, _ in outcomes)
     said = (
-        f"{described}: {answers[instrument]} answers, of which {labels['rise']} were followed by a rise (triangles "
+        f"{described}: {answers[instrument]} answers, of which {labels['rise']} were followed by a rise (strokes "
         f"upwards) and {labels['fall']} by a fall (downwards)."
         if answers[instrument]
         else f"{described}. No answer on this day."
@@ -148,4 +151,4 @@ def _specialist(name: str, day: Day) -> Figure:
 def _outcome_marks(outcomes: Iterable[tuple[Any, ...]]) -> Iterable[Mark]:
     for ts, label, probability in outcomes:
         if label in ("rise", "fall"):
-            yield Mark(ts, probability, "up" if label == "rise" else "down", UP if label == "rise" else DOWN)
+            yield Mark(ts, probability, "above", UP) if label == "rise" else Mark(ts, probability, "below", DOWN)

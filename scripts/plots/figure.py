@@ -20,7 +20,7 @@ __all__ = ["COLOURS", "DOWN", "UP", "Figure", "Line", "Mark", "Panel"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Shape = Literal["up", "down", "ring", "dot"]
+Shape = Literal["up", "down", "ring", "above", "below"]
 
 COLOURS: Final = ("#4c84f0", "#d98a2b", "#8f6bd8", "#1fa67a", "#d65a8a", "#3aa6b9", "#a0863b", "#7d8aa0")
 UP: Final = "#1fa67a"
@@ -33,8 +33,10 @@ _SHAPES: Final[dict[str, str]] = {
     "up": "m0-45 40 75h-80z",
     "down": "m0 45 40-75h-80z",
     "ring": "m-35 0a35 35 0 1 0 70 0a35 35 0 1 0-70 0z",
-    "dot": "m-12 0a12 12 0 1 0 24 0a12 12 0 1 0-24 0z",
+    "above": "v-80",
+    "below": "v80",
 }
+_FILLED: Final = ("up", "down")
 _STYLE: Final = (
     "text{font:11px sans-serif;fill:#667}path{fill:none;stroke-width:13;stroke-linejoin:round;stroke-linecap:round}"
     ".f{stroke:#9995;stroke-width:10}"
@@ -153,8 +155,10 @@ class Figure:
                 f'<text x="{_LEFT - 6}" y="{scale.at(tick) // _TENTHS + 4}" text-anchor="end">{label}</text>'
                 for tick, label in scale.ticks()
             ]
-            drawn += [_path(self._points(line, scale), COLOURS[at % len(COLOURS)]) for at, line in enumerate(panel.lines)]
-            drawn += [self._mark(mark, scale) for mark in panel.marks]
+            drawn += [
+                _path(self._points(line, scale), COLOURS[at % len(COLOURS)]) for at, line in enumerate(panel.lines)
+            ]
+            drawn += self._marks(panel.marks, scale)
         return [*parts, '<g transform="scale(.1)">', *drawn, "</g>"]
 
     def _points(self, line: Line, scale: _Scale) -> list[tuple[int, int] | None]:
@@ -163,10 +167,16 @@ class Figure:
             for ts, value in zip(self.ts.tolist(), line.values.tolist(), strict=True)
         ]
 
-    def _mark(self, mark: Mark, scale: _Scale) -> str:
-        fill = "none" if mark.shape == "ring" else mark.colour
-        place = f"M{self._x(mark.ts)} {scale.at(mark.value)}"
-        return f'<path style="fill:{fill}" stroke="{mark.colour}" d="{place}{_SHAPES[mark.shape]}"/>'
+    def _marks(self, marks: Sequence[Mark], scale: _Scale) -> list[str]:
+        """Return a path for all marks of one shape and colour."""
+        found: dict[tuple[Shape, str], list[str]] = {}
+        for mark in marks:
+            place = f"M{self._x(mark.ts)} {scale.at(mark.value)}{_SHAPES[mark.shape]}"
+            found.setdefault((mark.shape, mark.colour), []).append(place)
+        return [
+            f'<path style="fill:{colour if shape in _FILLED else "none"}" stroke="{colour}" d="{"".join(places)}"/>'
+            for (shape, colour), places in found.items()
+        ]
 
     def _axis(self, top: int) -> list[str]:
         first, last = int(self.ts[0]), int(self.ts[-1])
@@ -217,7 +227,8 @@ def _headline(panel: Panel) -> str:
     if len(panel.lines) < 2:
         return title
     return title + "".join(
-        f' <tspan fill="{COLOURS[at % len(COLOURS)]}">{escape(line.name)}</tspan>' for at, line in enumerate(panel.lines)
+        f' <tspan fill="{COLOURS[at % len(COLOURS)]}">{escape(line.name)}</tspan>'
+        for at, line in enumerate(panel.lines)
     )
 
 
