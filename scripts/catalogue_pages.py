@@ -18,7 +18,11 @@ from scripts.plots.places import PLOTS, caption, feature_plots
 
 __all__ = ["features", "specialists", "strategies"]
 
-_DAY: Final = "Plots show the synthetic market of `scripts/plots/day.py`, run through the graph: minutes of one day."
+_DAY: Final = """
+The plots show five hours of a synthetic market (`signalbox demo` simulates a larger one) that ran through the graph, by
+minutes. Parameters are the defaults, but for those in `scripts/plots/day.py`, which let a small market show something:
+pairs trading is given the planted pair, statistical arbitrage looks back for 120 frames, the correlation strategy takes
+weaker peers and smaller departures, and specialists have a horizon of five minutes and answer sooner."""
 _HEADINGS: Final = {
     "book": "Of the order book",
     "flow": "Of order flow",
@@ -36,7 +40,8 @@ the number of observations (bars, book updates, texts, frames) up to the first v
 Parameters stand with their defaults; they are configured under `compute.features.NAME`, those of the book under
 `compute.book`, those of a group under `compute.GROUP`, and those across instruments under `universe.cross_section`
 ([configuration](configuration.md)). The names, formulas and parameters make the hash `feature_set` that travels with
-every row. `signalbox catalogue features NAME` shows the same on a terminal. {_DAY}
+every row. `signalbox catalogue features NAME` shows the same on a terminal.
+{_DAY}
 """
 _STRATEGIES: Final = f"""# Strategies
 
@@ -48,7 +53,8 @@ ends.
 
 Parameters of strategies over one instrument are configured under `compute.strategies.NAME`, of those over the universe
 under `universe.strategies.NAME`; the key `enabled` beside them names those that decide.
-`signalbox catalogue strategies NAME` shows the same on a terminal. {_DAY}
+`signalbox catalogue strategies NAME` shows the same on a terminal.
+{_DAY}
 """
 _SPECIALISTS: Final = f"""# Specialists
 
@@ -87,7 +93,8 @@ def _source(heading: str, families: tuple[Family, ...]) -> Iterator[str]:
         texts = [f"### {family.name}", family.summary, family.text, _titled("Missing values and warm-up", family.notes)]
         keys = f"Parameters, in `[{family.section}]`:\n\n{keys_table(family.keys)}" if family.keys else ""
         plots = [_plot(plot.path, plot.title) for plot in feature_plots(family)]
-        yield "\n\n".join(filter(None, [*texts, keys.rstrip(), *plots])) + "\n"
+        reference = _titled("Reference", on_one_line(family.references))
+        yield "\n\n".join(filter(None, [*texts, reference, keys.rstrip(), *plots])) + "\n"
 
 
 def _titled(title: str, text: str) -> str:

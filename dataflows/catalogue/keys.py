@@ -62,12 +62,9 @@ def every_key(config: type[ComponentConfig], prefix: str = "") -> Iterator[Key]:
 
     Examples
     --------
-    >>> class Inner(ComponentConfig):
-    ...     length: int = 3
-    >>> class Outer(ComponentConfig):
-    ...     inner: Inner = Inner()
-    >>> [(key.name, key.written, key.bounds) for key in every_key(Outer)]
-    [('inner.length', '3', 'whole number')]
+    >>> from operators.text.config import NewsConfig
+    >>> [(key.name, key.written, key.bounds) for key in every_key(NewsConfig)][2]
+    ('story.similarity', '0.5', 'number, ≥ 0.05, ≤ 1')
     """
     values = defaults(config)
     for name, field in config.model_fields.items():

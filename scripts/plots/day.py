@@ -1,9 +1,9 @@
 """The synthetic day that is plotted: a small market from the simulator, run through the graph, read from the store.
 
-What differs from the defaults: bars of a minute only; quieter books and fewer trades, so that it takes seconds; the
-planted pair is given to pairs trading; statistical arbitrage looks for pairs in a shorter window; the correlation
-strategy takes weaker peers and smaller departures; and specialists have a horizon of five minutes, a cost band of one
-basis point and answer after five outcomes, as five hours hold few.
+What differs from the defaults: bars of a minute, and of other lengths only where a strategy asks for them; quieter
+books and fewer trades, so that it takes seconds; the planted pair is given to pairs trading; statistical arbitrage
+looks for pairs in a shorter window; the correlation strategy takes weaker peers and smaller departures; and specialists
+have a horizon of five minutes, a cost band of one basis point and answer after five outcomes, as five hours hold few.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from dataflows.settings import Settings
 from dataflows.simulator import SimulatorConfig, simulate
 from operators.cross_section import cross_section_set
 from operators.feature_engine import feature_set
+from operators.strategies import STRATEGIES
 from schemas.enums import Missing
+from schemas.time import duration_ns, parse_duration
 from sinks.archive import Archive
 from sinks.store import Store
 
@@ -33,10 +35,19 @@ MARKET: Final = SimulatorConfig(
     seed=1, duration=timedelta(hours=5), instruments=12, trade_rate=0.2, book_rate=0.6, l2_instruments=4,
     earnings=4, option_instruments=4,
 )  # fmt: skip
+_INTERVAL: Final = "1m"
+
+
+def _intervals() -> list[str]:
+    """Return the lengths of bars that are plotted or decided on."""
+    asked = {cls.Config().content().get("interval", _INTERVAL) for cls in STRATEGIES.values()}
+    return sorted(asked | {_INTERVAL})
+
+
 SETTINGS: Final = Settings.model_validate(
     {
         "shards": 1,
-        "compute": {"bars": {"intervals": ["1m"]}},
+        "compute": {"bars": {"intervals": _intervals()}},
         "universe": {
             "strategies": {
                 "pairs_trading": {"pairs": [["SIM001", "SIM000"]]},
@@ -55,7 +66,7 @@ SETTINGS: Final = Settings.model_validate(
 _RUN: Final = "day"
 _FEATURES: Final = (
     "SELECT toString(instrument_id) AS instrument, toUnixTimestamp64Nano(ts) AS t, * EXCEPT (instrument_id, ts) "
-    "FROM {table} WHERE run_id = {{run:String}} ORDER BY instrument, t"
+    "FROM {table} WHERE run_id = {{run:String}} AND interval_ns = {{interval:Int64}} ORDER BY instrument, t"
 )
 _SIGNALS: Final = (
     "SELECT toString(strategy), toString(instrument_id), toUnixTimestamp64Nano(ts), toString(direction), "
@@ -118,10 +129,12 @@ def read_day() -> Day:
 
 
 def _read(store: Store) -> Day:
-    run = {"run": _RUN}
+    run: dict[str, Any] = {"run": _RUN}
+    interval_ns = duration_ns(parse_duration(_INTERVAL))
     connection = store.connection
     bars, features, cross = (
-        connection.arrow(_FEATURES.format(table=table), run) for table in ("bars", "features", "cross_section")
+        connection.arrow(_FEATURES.format(table=table), run | {"interval": interval_ns})
+        for table in ("bars", "features", "cross_section")
     )
     grid = _Grid.of(features)
     columns = {"close": grid.place(bars, _numbers(bars, "close"))}

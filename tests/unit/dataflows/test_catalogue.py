@@ -24,9 +24,12 @@ from operators.shard_config import ShardConfig
 from operators.strategies import STRATEGIES
 from operators.strategies.universe_registry import UNIVERSE_STRATEGIES
 from schemas.config import ComponentConfig
+from schemas.enums import Missing
 from schemas.errors import ConfigError, ExitCode
 from scripts import catalogue_pages
 from scripts.generate_plots import same, stale
+from scripts.plots.day import Day
+from scripts.plots.draw import draw
 from scripts.plots.figure import Figure, Line, Mark, Panel
 from scripts.plots.places import FOLDER, caption, feature_plots
 
@@ -261,6 +264,34 @@ def test_plot_of_a_strategy_says_its_signals_or_that_there_is_none(name):
 
 def test_missing_plot_says_so_on_the_page(tmp_path):
     assert caption("features/x.svg", tmp_path) == "expected a plot here, found none; run `make docs`"
+
+
+def test_day_without_values_signals_and_answers_is_drawn_and_says_so():
+    names = ["close", *REGISTERED["features"]]
+    ts = np.arange(3) * 60 * 10**9
+    columns = {name: np.full((1, 3), 20.0 if name == "close" else np.nan) for name in names}
+    missing = {name: np.full((1, 3), Missing.STALE, np.uint8) for name in names}
+    plots = draw(CATALOGUE, Day(ts, ("A",), columns, missing, [], [], []))
+    assert list(plots) == PLOTS
+    assert "No signal on this day." in plots["strategies/breakout.svg"]
+    assert "No answer on this day." in plots["specialists/news.svg"]
+    assert "No value on this day: rsi." in plots["features/rsi.svg"]
+    assert ">no value on this day: stale</text>" in plots["features/rsi.svg"]
+
+
+def test_signals_and_outcomes_are_marked_and_counted():
+    names = ["close", *REGISTERED["features"]]
+    ts = np.arange(3) * 60 * 10**9
+    columns = {name: np.full((2, 3), 20.0) for name in names}
+    missing = {name: np.zeros((2, 3), np.uint8) for name in names}
+    signals = [("breakout", "B", 0, "long", "enter", 20.0), ("breakout", "B", int(ts[1]), "long", "exit", 21.0)]
+    answers = [("news", "B", 0, 0.6), ("news", "B", int(ts[1]), 0.7)]
+    outcomes = [("news", "B", 0, "rise", 0.6), ("news", "B", int(ts[1]), "within_cost", 0.7)]
+    plots = draw(CATALOGUE, Day(ts, ("A", "B"), columns, missing, signals, answers, outcomes))
+    assert "instrument B: 1 entries" in plots["strategies/breakout.svg"]
+    assert "and 1 exits" in plots["strategies/breakout.svg"]
+    assert "2 answers, of which 1 were followed by a rise" in plots["specialists/news.svg"]
+    assert plots["specialists/news.svg"].count("v-80") == 1
 
 
 FIGURE = Figure(
