@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dataflows.cli_catalogue import catalogue
 from dataflows.cli_dead_letters import dlq_app
 from dataflows.cli_topics import publish, topics_app
 from schemas.errors import ExitCode, SignalboxError
@@ -393,6 +394,9 @@ def doctor(
     from dataflows.commands.doctor import run_doctor
 
     run_doctor(db=db, archive=archive, config=config, recovery=recovery, as_json=as_json)
+
+
+app.command(short_help="Show every feature, strategy and specialist.")(catalogue)
 
 
 @config_app.command("check", short_help="Check a configuration file.")

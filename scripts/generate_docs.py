@@ -18,7 +18,7 @@ from schemas import enums
 from schemas.fields import Field, Schema
 from schemas.records import TOPICS, TRANSPORT
 from schemas.tables import TABLES
-from scripts import reference_pages
+from scripts import catalogue_pages, reference_pages
 from sinks import model_views
 from sinks.ddl import feature_column_sql, generated_migrations, storage_name
 from sinks.model_views import MODEL_VIEWS
@@ -110,8 +110,9 @@ def generated(*, migrations: bool) -> dict[Path, str]:
     pages = {
         "data_model": data_model,
         "configuration": reference_pages.configuration,
-        "features": reference_pages.features,
-        "strategies": reference_pages.strategies,
+        "features": catalogue_pages.features,
+        "strategies": catalogue_pages.strategies,
+        "specialists": catalogue_pages.specialists,
         "metrics": reference_pages.metrics,
     }
     files = {REPOSITORY / "docs" / f"{name}.md": page() for name, page in pages.items()}
