@@ -60,10 +60,12 @@ bench-kafka: setup  ## measure the live path on a broker of its own, beside peer
 soak: setup  ## run live for half an hour under a steady load, and see that memory and lag stay; needs Java and Maven
 	@$(BIN)/python -m scripts.soak $(SOAK_ARGS)
 
-docs: setup  ## regenerate the reference pages of docs/ from the code
+docs: setup  ## regenerate the reference pages of docs/ and their plots from the code
+	@$(BIN)/python -m scripts.generate_plots
 	@$(BIN)/python -m scripts.generate_docs
 
 docs-check: setup  ## generated pages are current and the examples run
+	@$(BIN)/python -m scripts.generate_plots --check
 	@$(BIN)/python -m scripts.generate_docs --check
 
 clean:  ## remove what the targets above made

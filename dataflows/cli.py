@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dataflows.cli_catalogue import catalogue
 from dataflows.cli_dead_letters import dlq_app
 from dataflows.cli_topics import publish, topics_app
 from schemas.errors import ExitCode, SignalboxError
@@ -327,7 +328,9 @@ def query(
 
     Tables: bars, event_bars, features, cross_section, signals, predictions, outcomes, drift_events,
     dead_letters, late_events, runs, run_counts. Views: signal_explanations,
-    signal_summary, feature_coverage, feature_values, latest_runs. Columns: `DESCRIBE bars`, docs/data_model.md.
+    signal_summary, feature_coverage, feature_values, latest_runs, prediction_outcomes, prediction_skill,
+    prediction_skill_by_day, prediction_skill_by_instrument, prediction_calibration, brier_decomposition,
+    prediction_coverage, ensemble_weights, drift_by_day. Columns: `DESCRIBE bars`, docs/data_model.md.
     """
     from dataflows.commands.querying import run_query_command
 
@@ -391,6 +394,9 @@ def doctor(
     from dataflows.commands.doctor import run_doctor
 
     run_doctor(db=db, archive=archive, config=config, recovery=recovery, as_json=as_json)
+
+
+app.command(short_help="Show every feature, strategy and specialist.")(catalogue)
 
 
 @config_app.command("check", short_help="Check a configuration file.")

@@ -21,7 +21,7 @@ from dataflows.settings import Settings
 from dataflows.sources.kafka import KafkaSource
 from dataflows.sources.kafka_config import KafkaConfig
 from dataflows.sources.replay_range import ReplayRange
-from dataflows.status import SourceStatus, StatusWriter
+from dataflows.status import Observed, SourceStatus, StatusWriter
 from dataflows.telemetry import register_source, start_telemetry
 from dataflows.topics import kafka_section
 from schemas.errors import ConfigError, TransientError
@@ -187,11 +187,13 @@ def _status(job: TopicRun, source: KafkaSource, outlets: Outlets | None, stop: t
     if job.recovery is None:
         return None
 
-    def collect() -> tuple[str, int, dict[str, SourceStatus], dict[str, int]]:
+    def collect() -> Observed:
         lag = source.lag()
         sources = {name: SourceStatus(clock, lag.get(name, 0)) for name, clock in source.clocks().items()}
-        written = outlets.written if outlets is not None else {}
-        return "draining" if stop.is_set() else "running", source.delivered, sources, written
+        state = "draining" if stop.is_set() else "running"
+        if outlets is None:
+            return Observed(state, source.delivered, sources)
+        return Observed(state, source.delivered, sources, outlets.written, outlets.drift)
 
     size = max(len(job.cluster.addresses), 1)
     return StatusWriter(job.recovery, job.run_id, job.cluster.process_id, size, collect)

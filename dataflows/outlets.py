@@ -8,8 +8,8 @@ from typing import Final
 from dataflows.settings import Settings
 from dataflows.sources.kafka_client import open_producer
 from dataflows.sources.kafka_config import ArrivalClock, KafkaConfig
-from schemas.tables import DEAD_LETTERS, SIGNALS
 from sinks.dead_letter_limit import DeadLetterLimit
+from sinks.drift_tally import DriftTally, StreamDrift
 from sinks.order_warning import OrderWarning
 from sinks.tables import RowWriter
 from sinks.tee import ClosableWriter, Tee
@@ -48,26 +48,33 @@ class Outlets:
         self._run_id = run_id
         self._database: BufferedWriter | None = None
         self._topics: TopicWriter | None = None
+        self._tally: DriftTally | None = None
 
     def __call__(self, database: BufferedWriter) -> RowWriter:
         """Return the writer over that of the database."""
         self._database = database
         outputs = self._settings.outputs
-        wanted = {SIGNALS.name: outputs.signals, DEAD_LETTERS.name: outputs.dead_letters}
-        topics = {table: topic for table, topic in wanted.items() if topic}
         writer: ClosableWriter = database
-        if topics:
+        if outputs.topics:
             producer = partial(open_producer, self._config)
-            self._topics = TopicWriter.open(producer, topics, run_id=self._run_id)
+            self._topics = TopicWriter.open(producer, outputs.topics, run_id=self._run_id)
             # first what somebody waits for
             writer = Tee((self._topics, database))
         limited = DeadLetterLimit(writer, most=outputs.max_dead_letters, window=outputs.dead_letter_window)
-        return OrderWarning(limited, {topic: _REMEDIES[entry.clock] for topic, entry in self._config.topics.items()})
+        self._tally = DriftTally(limited)
+        return OrderWarning(
+            self._tally, {topic: _REMEDIES[entry.clock] for topic, entry in self._config.topics.items()}
+        )
 
     @property
     def written(self) -> dict[str, int]:
         """Rows stored by this process, by table."""
         return dict(self._database.written) if self._database is not None else {}
+
+    @property
+    def drift(self) -> dict[str, StreamDrift]:
+        """Drifts found by this process, by `model/stream`."""
+        return self._tally.found if self._tally is not None else {}
 
     def close(self) -> None:
         """Let go of the producer."""

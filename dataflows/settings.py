@@ -25,6 +25,7 @@ from operators.universe_engine_config import UniverseEngineConfig
 from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError, InputError
 from schemas.features import content_hash
+from schemas.tables import PUBLISHED
 from schemas.time import duration_ns, format_duration, parse_duration
 
 __all__ = ["Settings", "load_settings", "settings_schema"]
@@ -78,6 +79,15 @@ class OutputsConfig(ComponentConfig):
     """What a live run publishes to Kafka."""
 
     signals: str = Field("", max_length=249, pattern=_TOPIC_NAME, description="topic of signals; none where empty")
+    predictions: str = Field(
+        "",
+        max_length=249,
+        pattern=_TOPIC_NAME,
+        description="topic of predictions; none where empty. One record for each answer of each model",
+    )
+    drift_events: str = Field(
+        "", max_length=249, pattern=_TOPIC_NAME, description="topic of drift events; none where empty"
+    )
     dead_letters: str = Field(
         "", max_length=249, pattern=_TOPIC_NAME, description="topic of dead letters; none where empty"
     )
@@ -90,6 +100,19 @@ class OutputsConfig(ComponentConfig):
         le=timedelta(days=1),
         description="time over which `max_dead_letters` are counted",
     )
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Table to the topic that its rows go to, of those that are published."""
+        named = {schema.name: str(getattr(self, schema.name)) for schema in PUBLISHED}
+        return {table: topic for table, topic in named.items() if topic}
+
+    @model_validator(mode="after")
+    def _topics_are_distinct(self) -> Self:
+        names = list(self.topics.values())
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected a topic of its own for each table, was {self.topics}; rename one")
+        return self
 
 
 class Settings(ComponentConfig):

@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from schemas.errors import InputError
+from sinks.drift_tally import StreamDrift
 
-__all__ = ["ProcessStatus", "SourceStatus", "StatusWriter", "last_snapshot", "read_status"]
+__all__ = ["Observed", "ProcessStatus", "SourceStatus", "StatusWriter", "last_snapshot", "read_status"]
 
 _INTERVAL_S: Final = 1.0
 _RATE_SAMPLES: Final = 10
@@ -65,6 +66,8 @@ class ProcessStatus:
         Its sources.
     written
         Rows stored since it began, by table.
+    drift
+        Drifts found since it began, by `model/stream`.
     """
 
     run_id: str
@@ -79,14 +82,22 @@ class ProcessStatus:
     rate: float
     sources: dict[str, SourceStatus] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, StreamDrift] = field(default_factory=dict)
 
     def age(self, now: int) -> float:
         """Return the seconds since this was written."""
         return (now - self.updated) / 1e9
 
 
-Collect = Callable[[], tuple[str, int, dict[str, SourceStatus], dict[str, int]]]
-"""Returns the state, the records delivered, the sources and the rows stored by table."""
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """How a process is now: what `ProcessStatus` has under these names."""
+
+    state: str
+    delivered: int
+    sources: dict[str, SourceStatus] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, StreamDrift] = field(default_factory=dict)
 
 
 class StatusWriter:
@@ -101,10 +112,12 @@ class StatusWriter:
     process_id, processes
         Position in the cluster, and its size.
     collect
-        Returns the state, the records delivered, the sources and the rows stored by table.
+        Returns how the process is; called on the writer's thread.
     """
 
-    def __init__(self, folder: Path, run_id: str, process_id: int, processes: int, collect: Collect) -> None:
+    def __init__(
+        self, folder: Path, run_id: str, process_id: int, processes: int, collect: Callable[[], Observed]
+    ) -> None:
         self._path = folder / _NAME.format(process_id)
         self._fixed: dict[str, Any] = {
             "run_id": run_id,
@@ -132,19 +145,20 @@ class StatusWriter:
 
     def status(self, state: str | None = None) -> ProcessStatus:
         """Return the status of now."""
-        found, delivered, sources, written = self._collect()
+        found = self._collect()
         now = time.time_ns()
         before, count = self._seen[0]
-        self._seen.append((now, delivered))
-        rate = (delivered - count) * 1e9 / max(now - before, 1)
+        self._seen.append((now, found.delivered))
+        rate = (found.delivered - count) * 1e9 / max(now - before, 1)
         return ProcessStatus(
             **self._fixed,
-            state=state or found,
+            state=state or found.state,
             updated=now,
-            delivered=delivered,
+            delivered=found.delivered,
             rate=rate,
-            sources=sources,
-            written=written,
+            sources=found.sources,
+            written=found.written,
+            drift=found.drift,
         )
 
     def _work(self) -> None:
@@ -173,6 +187,7 @@ def read_status(folder: Path) -> tuple[ProcessStatus, ...]:
         try:
             content: dict[str, Any] = json.loads(path.read_text())
             content["sources"] = {name: SourceStatus(**source) for name, source in content["sources"].items()}
+            content["drift"] = {name: StreamDrift(**drift) for name, drift in content.get("drift", {}).items()}
             found.append(ProcessStatus(**content))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(

@@ -230,9 +230,8 @@ def plan_topics(
     """
     config = kafka_section(settings)
     clocks = {config.topic_name(topic): entry.clock for topic, entry in config.topics.items()}
-    outputs = [name for name in (settings.outputs.signals, settings.outputs.dead_letters) if name]
     plans = []
-    for name in dict.fromkeys([*clocks, *outputs]):
+    for name in dict.fromkeys([*clocks, *settings.outputs.topics.values()]):
         clock = clocks.get(name)
         kept = retention if retention is not None else FOR_EVER if clock == "record" else _DEFAULT_RETENTION
         entries = {

@@ -16,14 +16,24 @@ __all__ = ["BookGroup"]
 
 
 class BookGroup(FeatureGroup):
-    """The features that each update of a book has, sampled.
+    """Features of the order book: what each update of it says, as it stood at decision times.
+
+    Prices, spreads, imbalances, micro-price, slope and resiliency are those of the last update before a decision; flows
+    and moves of the touch are summed over the updates since the decision before. See `BookFeatureState`.
 
     Parameters
     ----------
     config
         Depth, and when a book is stale.
     n_intervals
-        Number of bar lengths.
+        Number of bar lengths: each has its own sums since the decision before.
+
+    Notes
+    -----
+    No value: `NO_INPUT` before the first update, and for sums without an update since the decision before; `STALE`
+    where the last update is older than `max_age`; `OUT_OF_SYNC` where the book waits for a snapshot, is crossed, locked
+    or one-sided; `WARMING_UP` before the state behind a feature is full; `DEGENERATE` where the formula has no value,
+    such as an imbalance of no depth; `NOT_FINITE` where it overflowed.
     """
 
     def __init__(self, config: BookConfig, n_intervals: int) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "LATE_EVENTS",
     "OUTCOMES",
     "PREDICTIONS",
+    "PUBLISHED",
     "RUNS",
     "RUN_COUNTS",
     "SIGNALS",
@@ -288,3 +289,5 @@ TABLES: dict[str, Schema] = {
     )
 }
 """Every output table by name."""
+PUBLISHED: tuple[Schema, ...] = (SIGNALS, PREDICTIONS, DRIFT_EVENTS, DEAD_LETTERS)
+"""Tables whose rows a live run can publish, each to a topic of its own; see `sinks.messages` for their form."""

@@ -11,14 +11,17 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum, StrEnum
+from inspect import cleandoc
 from pathlib import Path
 
 from schemas import enums
 from schemas.fields import Field, Schema
 from schemas.records import TOPICS, TRANSPORT
 from schemas.tables import TABLES
-from scripts import reference_pages
+from scripts import catalogue_pages, reference_pages
+from sinks import model_views
 from sinks.ddl import feature_column_sql, generated_migrations, storage_name
+from sinks.model_views import MODEL_VIEWS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _INTRODUCTION = """# Data model
@@ -38,6 +41,7 @@ _VIEWS = (
     ("feature_coverage", "Per run, interval and feature: rows, share that is missing, and the share by reason."),
     ("feature_values", "Each row of `features` with its present features as a map."),
     ("latest_runs", "Each run once, in the furthest state that it reached, with its totals."),
+    *((name, view.doc) for name, view in MODEL_VIEWS.items()),
 )  # fmt: skip
 
 
@@ -52,9 +56,17 @@ def data_model() -> str:
     parts.append(f"Each feature adds a column to `features`: {feature_column_sql('NAME').replace('`', '')}.\n")
     parts.append("## Views\n\n| view | what it shows |\n|---|---|\n")
     parts[-1] += "\n".join(f"| `{name}` | {text} |" for name, text in _VIEWS) + "\n"
+    parts.append(f"### Measures of models\n\n{_measures()}\n")
     parts.append("## Vocabularies\n")
     parts += list(_vocabularies())
     return "\n".join(parts)
+
+
+def _measures() -> str:
+    """Return the formulas behind the views on models."""
+    text = cleandoc(model_views.__doc__ or "").partition("\n\n")[2]
+    formulas, _, references = text.partition("References\n----------\n")
+    return f"{formulas}References: {references}"
 
 
 def _section(schema: Schema, fields: Iterable[Field], *, wire: bool) -> str:
@@ -98,8 +110,9 @@ def generated(*, migrations: bool) -> dict[Path, str]:
     pages = {
         "data_model": data_model,
         "configuration": reference_pages.configuration,
-        "features": reference_pages.features,
-        "strategies": reference_pages.strategies,
+        "features": catalogue_pages.features,
+        "strategies": catalogue_pages.strategies,
+        "specialists": catalogue_pages.specialists,
         "metrics": reference_pages.metrics,
     }
     files = {REPOSITORY / "docs" / f"{name}.md": page() for name, page in pages.items()}

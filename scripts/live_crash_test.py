@@ -22,25 +22,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
 from schemas.records import TOPICS
+from schemas.tables import PUBLISHED
 from scripts.live_run import LiveRun, write_config
 from sinks.archive import Archive
 from sinks.digests import TableDigest
 from sinks.store import Store
 from tests.services.clickhouse_http import Fault, inserts_seen, order_faults
-from tests.services.live_topics import DatabaseProcess, published
+from tests.services.live_topics import DatabaseProcess, published, published_key, stored_keys_sql
 
 __all__ = ["Outcome", "Scene", "main", "run_scene"]
 
 _REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _PARTITIONS: Final = 2
 _FAULTS: Final = FaultConfig(duplicate_trades=20, late_trades=20, sequence_gaps=4, malformed=5, crossed_quotes=5)
-_OUTPUTS: Final = {"signals": "signals", "dead_letters": "dead-letters"}
 _SHORT: Final = """
 [compute.event_bars]
 ticks = [20]
@@ -146,7 +146,7 @@ class Scene:
         simulate(market, Archive.create(self.folder / "archive"))
         mark = f"crash-{time.time_ns():x}"
         names = {topic: f"{mark}-{topic}" for topic in TOPICS}
-        self.outputs = {table: f"{mark}-out-{name}" for table, name in _OUTPUTS.items()}
+        self.outputs = {schema.name: f"{mark}-out-{schema.name}" for schema in PUBLISHED}
         admin = AdminClient({"bootstrap.servers": self.broker.address, "log_level": 0})
         wanted = [NewTopic(name, _PARTITIONS, 1) for name in [*names.values(), *self.outputs.values()]]
         for made in admin.create_topics(wanted).values():
@@ -279,12 +279,7 @@ def _compare(scene: Scene, victim: str, peace: str, outcome: Outcome) -> None:
     with Store.open(scene.database.url) as store:
         tables: dict[str, dict[str, TableDigest]] = {run: store.digest(run) for run in (victim, peace)}
         counts = {run: store.counts(run) for run in (victim, peace)}
-        keys = {
-            "signals": {row[0] for row in _rows(store, f"SELECT signal_id FROM signals WHERE run_id = '{victim}'")},
-            "dead_letters": set(
-                _rows(store, f"SELECT topic, partition, offset FROM dead_letters WHERE run_id = '{victim}'")
-            ),
-        }
+        keys = {table: set(store.connection.rows(stored_keys_sql(table, victim))) for table in scene.outputs}
     outcome.rows = {name: digest.rows for name, digest in tables[victim].items()}
     for name, digest in tables[victim].items():
         if digest != tables[peace][name]:
@@ -295,7 +290,7 @@ def _compare(scene: Scene, victim: str, peace: str, outcome: Outcome) -> None:
         outcome.faults.append(f"counts differ: {counts}")
     for table, expected in keys.items():
         copies = Counter(
-            (headers["id"], _identity(table, headers, value))
+            (headers["id"], published_key(table, headers, value))
             for headers, value in published(scene.broker.address, scene.outputs[table], _PARTITIONS)
             if headers["run_id"] == victim.encode()
         )
@@ -307,16 +302,6 @@ def _compare(scene: Scene, victim: str, peace: str, outcome: Outcome) -> None:
             outcome.faults.append(f"topic of `{table}`: {missing} rows missing, {strange} that no table has")
         if max(kept.values(), default=0) > 1 or len({name for name, _ in copies}) != len(copies):
             outcome.faults.append(f"topic of `{table}`: an id names two rows, or a row has two ids")
-
-
-def _rows(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    return store.connection.rows(sql)
-
-
-def _identity(table: str, headers: dict[str, Any], value: bytes | None) -> Any:
-    if table == "signals":
-        return json.loads(value or b"{}")["signal_id"]
-    return headers["topic"].decode(), int(headers["partition"]), int(headers["offset"])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from schemas.enums import Missing
 from schemas.errors import ConfigError
 from schemas.fields import Field, Schema
 from schemas.tables import FEATURES, TABLES
+from sinks.model_views import MODEL_VIEWS
 
 __all__ = [
     "check_feature_names",
@@ -109,6 +110,8 @@ def generated_migrations() -> dict[str, str]:
         "0002_views.sql": "-- One row for each natural key, derived from schemas/tables.py\n\n" + _script(views),
         "0004_provenance.sql": "-- How a row came about, derived from schemas/tables.py\n\n" + _script(provenance),
         **later,
+        "0009_model_views.sql": "-- What models said, what became of it, and how their streams drifted\n\n"
+        + _script([f"CREATE OR REPLACE VIEW {name} AS\n{view.select}" for name, view in MODEL_VIEWS.items()]),
     }
 
 

@@ -27,12 +27,14 @@ import msgspec
 import pyarrow as pa
 
 from schemas.fields import Field, Schema
-from schemas.tables import DEAD_LETTERS, TABLES
+from schemas.tables import DEAD_LETTERS, DRIFT_EVENTS, TABLES
 from sinks.conform import conform
 
 __all__ = ["RowMessage", "row_messages"]
 
 _ID_DIGITS: Final = 32
+_KEYS: Final = {DEAD_LETTERS.name: ("topic", "partition", "offset"), DRIFT_EVENTS.name: ("model", "stream")}
+"""Columns that make the key of a record, where that is not the instrument."""
 _LETTER_HEADERS: Final = ("topic", "partition", "offset", "reason", "detail", "ts_recv", "instrument_id")
 """Columns of a dead letter that become headers; one without a value has none."""
 
@@ -41,7 +43,8 @@ class RowMessage(NamedTuple):
     """One row, ready to be published."""
 
     key: bytes | None
-    """the row's instrument, or a dead letter's `topic/partition/offset`; None where a table has neither"""
+    """the row's instrument, a dead letter's `topic/partition/offset` or a drift's `model/stream`; None where a table
+    has none of them"""
     value: bytes
     """JSON, or a dead letter's bytes"""
     headers: list[tuple[str, bytes]]
@@ -101,16 +104,19 @@ def _plain(schema: Schema, name: str, column: pa.ChunkedArray) -> list[Any]:
 
 
 def _json(schema: Schema, row: dict[str, Any]) -> RowMessage:
-    instrument = row.get("instrument_id")
     value = msgspec.json.encode({name: value for name, value in row.items() if value is not None})
-    return RowMessage(None if instrument is None else instrument.encode(), value, _headers(schema, row))
+    return RowMessage(_key(schema, row), value, _headers(schema, row))
 
 
 def _dead_letter(schema: Schema, row: dict[str, Any]) -> RowMessage:
-    key = f"{row['topic']}/{row['partition']}/{row['offset']}".encode()
     headers = _headers(schema, row)
     headers += [(name, str(row[name]).encode()) for name in _LETTER_HEADERS if row[name] is not None]
-    return RowMessage(key, row["payload"], headers)
+    return RowMessage(_key(schema, row), row["payload"], headers)
+
+
+def _key(schema: Schema, row: dict[str, Any]) -> bytes | None:
+    parts = [row.get(name) for name in _KEYS.get(schema.name, ("instrument_id",))]
+    return None if None in parts else "/".join(map(str, parts)).encode()
 
 
 def _headers(schema: Schema, row: dict[str, Any]) -> list[tuple[str, bytes]]:

@@ -28,9 +28,8 @@ def look_at_kafka(path: Path | None) -> list[Finding]:
     if config is None:
         return []
     inputs = {config.topic_name(topic): topic for topic in config.topics}
-    outputs = [name for name in (settings.outputs.signals, settings.outputs.dead_letters) if name]
     try:
-        states = describe_topics(config, [*inputs, *outputs])
+        states = describe_topics(config, [*inputs, *settings.outputs.topics.values()])
     except SignalboxError as error:
         return [("brokers", False, str(error), "start them, or correct `kafka.brokers` and `kafka.client`")]
     found: list[Finding] = [("brokers", True, f"`{config.brokers}` answer", "")]

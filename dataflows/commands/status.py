@@ -122,4 +122,19 @@ def _tables(folder: Path, statuses: tuple[ProcessStatus, ...]) -> list[Table]:
                 f"{(status.updated - source.clock) / 1e9:,.3f} s" if known else "-",
                 format_time(source.clock) if known else "-",
             )
-    return [processes, sources]
+    return [processes, sources, *_drift_tables(statuses)]
+
+
+def _drift_tables(statuses: tuple[ProcessStatus, ...]) -> list[Table]:
+    """Return the streams that drifted, the latest first; no table where none has."""
+    found = [(name, drift) for status in statuses for name, drift in status.drift.items()]
+    if not found:
+        return []
+    table = Table(title="drift since the start", title_justify="left")
+    table.add_column("stream", overflow="fold")
+    table.add_column("drifts", justify="right")
+    table.add_column("latest", justify="right", no_wrap=True)
+    table.add_column("found by", no_wrap=True)
+    for name, drift in sorted(found, key=lambda entry: (-entry[1].ts, entry[0])):
+        table.add_row(name, f"{drift.events:,}", format_time(drift.ts), drift.detector)
+    return [table]

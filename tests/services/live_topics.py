@@ -13,11 +13,24 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
+from schemas.tables import DEAD_LETTERS, TABLES
 from schemas.time import END_OF_TIME
 from scripts.live_run import LiveRun, free_ports
 from sinks.store import RunCount, Store
 
-__all__ = ["FAST", "SECOND", "START", "DatabaseProcess", "LiveTopics", "heartbeat", "published", "trade", "until"]
+__all__ = [
+    "FAST",
+    "SECOND",
+    "START",
+    "DatabaseProcess",
+    "LiveTopics",
+    "heartbeat",
+    "published",
+    "published_key",
+    "stored_keys_sql",
+    "trade",
+    "until",
+]
 
 SECOND: Final = 10**9
 START: Final = 1_700_000_000 * SECOND
@@ -102,6 +115,25 @@ def published(brokers: str, topic: str, partitions: int = 1) -> list[tuple[dict[
     finally:
         consumer.close()
     return found
+
+
+def stored_keys_sql(table: str, run_id: str) -> str:
+    """Return the query for the natural keys, without the run, of a run's rows."""
+    schema = TABLES[table]
+    columns = []
+    for name in schema.key[1:]:
+        entry = schema.field(name)
+        function = "toUnixTimestamp64Nano" if entry.kind == "time" else "toString" if entry.enum is not None else ""
+        columns.append(f"{function}({name})")
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE run_id = '{run_id}'"
+
+
+def published_key(table: str, headers: Mapping[str, bytes], value: bytes | None) -> tuple[Any, ...]:
+    """Return the natural key, without the run, of a published row."""
+    if table == DEAD_LETTERS.name:
+        return headers["topic"].decode(), int(headers["partition"]), int(headers["offset"])
+    row = json.loads(value or b"{}")
+    return tuple(row[name] for name in TABLES[table].key[1:])
 
 
 @dataclass(slots=True)

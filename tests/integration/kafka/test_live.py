@@ -207,6 +207,9 @@ def test_embedded_database_and_status(runs: LiveTopics, expected: Any, tmp_path:
     assert all(source["lag"] == 0 for source in shown["processes"][0]["sources"].values())
     assert "running" in signalbox("status", *where).stdout
     assert run.stop() == [0]
+    (last,) = run.status()
+    assert sum(stream.events for stream in last.drift.values()) == expected[0]["drift_events"].rows > 0
+    assert "drift since the start" in signalbox("status", *where).stdout
     after = signalbox("status", "--check", *where)
     assert (after.returncode, "is stopped" in after.stdout) == (ExitCode.FINDINGS, True)
     assert [RunCount(**count) for count in run.result()["counts"] if count["kind"] != "written"] == expected[1]

@@ -5,7 +5,6 @@ The faults are in docs/operations.md, "Faults". A disk that is full while topics
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -27,10 +26,22 @@ from dataflows.simulator import FaultConfig, SimulatorConfig, simulate
 from dataflows.sources.replay_range import ReplayRange
 from schemas.errors import ExitCode
 from schemas.records import TOPICS
+from schemas.tables import PUBLISHED
 from sinks.archive import Archive
 from sinks.store import Store
 from tests.services.clickhouse_http import ClickHouseHttp, Fault, serve_clickhouse
-from tests.services.live_topics import FAST, SECOND, DatabaseProcess, LiveTopics, heartbeat, published, trade, until
+from tests.services.live_topics import (
+    FAST,
+    SECOND,
+    DatabaseProcess,
+    LiveTopics,
+    heartbeat,
+    published,
+    published_key,
+    stored_keys_sql,
+    trade,
+    until,
+)
 
 PARTITIONS = 2
 FAULTS = FaultConfig(duplicate_trades=4, late_trades=4, late_by="30s", sequence_gaps=2, malformed=3, crossed_quotes=2)
@@ -94,7 +105,7 @@ def test_broker_stopped_for_some_seconds_is_waited_for(
     kafka_broker, topic, server, stop_broker, restart_broker, tmp_path
 ):
     names = {name: topic(PARTITIONS) for name in TOPICS}
-    out = {"signals": topic(PARTITIONS), "dead_letters": topic()}
+    out = {schema.name: topic(PARTITIONS) for schema in PUBLISHED}
     outputs = "".join(f'{table} = "{name}"\n' for table, name in out.items())
     live = LiveTopics(tmp_path, kafka_broker.address, server.url, names, extra=f"{SNAPSHOTS}[outputs]\n{outputs}")
     simulate(MARKET, Archive.create(tmp_path / "archive"))
@@ -117,19 +128,13 @@ def test_broker_stopped_for_some_seconds_is_waited_for(
     with Store.open(live.url) as store:
         run_topics(TopicRun("broker-calm", settings, ReplayRange()), store)
     assert live.tables("broker") == live.tables("broker-calm")
-    for table, key in (("signals", "signal_id"), ("dead_letters", "concat(topic, '/', partition, '/', offset)")):
-        rows = {str(row[0]) for row in live.rows(f"SELECT {key} FROM {table} WHERE run_id = 'broker'")}
-        found = published(kafka_broker.address, out[table], PARTITIONS if table == "signals" else 1)
-        by_id = {headers["id"]: row_key(table, headers, value) for headers, value in found}
-        assert rows
+    for table in out:
+        rows = live.rows(stored_keys_sql(table, "broker"))
+        found = published(kafka_broker.address, out[table], PARTITIONS)
+        by_id = {headers["id"]: published_key(table, headers, value) for headers, value in found}
+        assert rows, table
         assert Counter(by_id.values()) == Counter(rows), "one id for each row, repeats dropped"
     live.close()
-
-
-def row_key(table: str, headers: dict[str, bytes], value: bytes | None) -> str:
-    if table == "signals":
-        return str(json.loads(value or b"")["signal_id"])
-    return "/".join(headers[name].decode() for name in ("topic", "partition", "offset"))
 
 
 # --- topics

@@ -19,7 +19,8 @@ from dataflows.sources.kafka_decode import RecordDecoder
 from dataflows.topic_scan import TopicScan
 from operators.decode import DecodeLimits, validate
 from schemas.errors import DeadLetterFloodError, InputError, StorageError, TransientError
-from schemas.tables import DEAD_LETTERS, SIGNALS
+from schemas.fields import Schema
+from schemas.tables import DEAD_LETTERS, DRIFT_EVENTS, PREDICTIONS, PUBLISHED, SIGNALS
 from schemas.telemetry import within
 from sinks.dead_letter_limit import DeadLetterLimit
 from sinks.tee import Tee
@@ -62,6 +63,38 @@ def letters(n: int, reason: str = "malformed") -> pa.RecordBatch:
         "payload": [b"\xff%d" % number for number in range(n)],
     }
     return pa.RecordBatch.from_pydict({field.name: columns[field.name] for field in DEAD_LETTERS.computed})
+
+
+def predictions(n: int, first: int = 0) -> pa.RecordBatch:
+    """Return answers of a model about some instruments."""
+    return plain_rows(PREDICTIONS, n, first, instrument_id=[f"I{number % 7}" for number in range(first, first + n)])
+
+
+def drifts(n: int, first: int = 0) -> pa.RecordBatch:
+    """Return drifts of some streams."""
+    return plain_rows(
+        DRIFT_EVENTS, n, first, stream=[f"input:{number % 5}" for number in range(first, first + n)],
+        detector=np.ones(n, "i1"), stream_kind=np.ones(n, "i1"), direction=np.ones(n, "i1"),
+    )  # fmt: skip
+
+
+def plain_rows(schema: Schema, n: int, first: int, **columns: Any) -> pa.RecordBatch:
+    """Return rows whose times count up; other columns are the same in every row."""
+    made: dict[str, Any] = {
+        "time": pa.array(BASE + np.arange(first, first + n)).cast(pa.timestamp("ns", "UTC")),
+        "symbol": ["x"] * n,
+        "float": np.full(n, 0.5),
+        "int": np.ones(n, "i8"),
+        "map": pa.array([[("x", 0.5)]] * n, pa.map_(pa.string(), pa.float64())),
+    }
+    return pa.RecordBatch.from_pydict(
+        {field.name: columns[field.name] if field.name in columns else made[field.kind] for field in schema.computed}
+    )
+
+
+MAKERS: dict[str, Callable[..., pa.RecordBatch]] = {
+    "signals": signals, "predictions": predictions, "drift_events": drifts, "dead_letters": letters,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -116,6 +149,40 @@ def test_every_row_is_confirmed_and_as_it_was_written(writer, topic, scan):
     for message in found:
         partitions[message.key()].add(message.partition())
     assert all(len(places) == 1 for places in partitions.values())
+
+
+def test_every_table_that_is_published_has_its_topic_and_its_keys_are_in_order(writer, topic, scan):
+    names = {schema.name: topic(3) for schema in PUBLISHED}
+    out = writer(names)
+    for table, make in MAKERS.items():
+        out.write(table, make(200))
+    out.flush()
+    assert out.written == dict.fromkeys(names, 200)
+    for table, name in names.items():
+        found = scan(name)
+        assert {dict(message.headers())["table"] for message in found} == {table.encode()}
+        assert len(set(ids(found))) == 200
+        places: dict[bytes, list[tuple[int, int]]] = {}
+        for message in found:
+            ts = 0 if table == "dead_letters" else json.loads(message.value())["ts"]
+            places.setdefault(message.key(), []).append((message.partition(), ts))
+        for of_key in places.values():
+            assert len({partition for partition, _ in of_key}) == 1
+            assert of_key == sorted(of_key)
+    assert {message.key() for message in scan(names["drift_events"])} == {b"x/input:%d" % k for k in range(5)}
+
+
+@pytest.mark.parametrize("table", ["predictions", "drift_events"])
+def test_rows_of_models_written_again_have_their_ids_and_values(writer, topic, scan, table):
+    name = topic()
+    for first, n in ((0, 40), (20, 40)):
+        out = writer({table: name})
+        out.write(table, MAKERS[table](n, first))
+        out.flush()
+    found = scan(name)
+    once = {dict(message.headers())["id"]: message.value() for message in found}
+    assert (len(found), len(once)) == (80, 60)
+    assert all(once[key] == message.value() for key, message in zip(ids(found), found, strict=True))
 
 
 def test_trace_goes_with_the_records_of_its_batch_only(writer, topic, scan):

@@ -20,9 +20,8 @@ from schemas.errors import ConfigError
 from schemas.time import END_OF_TIME
 
 TOPICS = {"trades": {"clock": "record"}, "quotes": {"name": "prod.quotes"}, "news": {"clock": "header"}}
-SETTINGS = Settings.model_validate(
-    {"kafka": KafkaConfig(brokers="localhost:9092", topics=TOPICS), "outputs": {"signals": "s", "dead_letters": "d"}}
-)
+OUTPUTS = {"signals": "s", "predictions": "p", "drift_events": "e", "dead_letters": "d"}
+SETTINGS = Settings.model_validate({"kafka": KafkaConfig(brokers="localhost:9092", topics=TOPICS), "outputs": OUTPUTS})
 
 
 def messages(ts, name: bytes) -> Messages:
@@ -52,13 +51,13 @@ def test_schedule_goes_at_the_speed_and_without_one_everything_is_due():
 
 def test_topics_are_planned_by_their_clock_and_their_role():
     plans = {plan.name: plan for plan in plan_topics(SETTINGS, partitions=6, replication=3)}
-    assert list(plans) == ["trades", "prod.quotes", "news", "s", "d"]
+    assert list(plans) == ["trades", "prod.quotes", "news", *OUTPUTS.values()]
     assert {name: plan.config["message.timestamp.type"] for name, plan in plans.items()} == {
-        "trades": "CreateTime", "prod.quotes": "LogAppendTime", "news": "CreateTime", "s": "CreateTime",
-        "d": "CreateTime",
+        "trades": "CreateTime", "prod.quotes": "LogAppendTime", "news": "CreateTime",
+        **dict.fromkeys(OUTPUTS.values(), "CreateTime"),
     }  # fmt: skip
     week = str(7 * 86_400_000)
-    assert [plan.config["retention.ms"] for plan in plans.values()] == ["-1", week, week, week, week]
+    assert [plan.config["retention.ms"] for plan in plans.values()] == ["-1", *[week] * (2 + len(OUTPUTS))]
     assert {plan.config["min.insync.replicas"] for plan in plans.values()} == {"2"}
     assert {plan.partitions for plan in plans.values()} == {6}
 

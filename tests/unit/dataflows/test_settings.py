@@ -26,6 +26,7 @@ from operators.shard import ShardState
 from schemas.batches import concat_batches, int8s, make_batch, take, times
 from schemas.enums import BookKind
 from schemas.errors import ConfigError, InputError
+from schemas.tables import PUBLISHED
 from schemas.time import END_OF_TIME
 from sinks.archive import Archive
 from sinks.memory import MemoryWriter
@@ -191,10 +192,21 @@ def test_sections_are_described():
         ({"recovery": {"snapshot_interval": "0s"}}, "`recovery.snapshot_interval`"),
         ({"compute": {"strategies": {"mean_reversion": {"exit_zscore": 2.0}}}}, "expected `exit_zscore` below"),
         ({"compute": {"strategies": {"breakout": {"max_holding": "-1s"}}}}, "`strategies.breakout.max_holding`"),
+        ({"outputs": {"signals": "t", "predictions": "t"}}, "`outputs`: expected a topic of its own for each table"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(content, message):
     assert message in refusal(content)
+
+
+def test_every_table_that_can_be_published_has_a_key_for_its_topic():
+    assert {path.partition(".")[2] for path in LEAVES if path.startswith("outputs.")} - {
+        "max_dead_letters", "dead_letter_window",
+    } == {schema.name for schema in PUBLISHED}  # fmt: skip
+    named = {schema.name: f"out.{schema.name}" for schema in PUBLISHED}
+    assert parse_settings({"outputs": named}, "x").outputs.topics == named
+    assert parse_settings({"outputs": {"drift_events": "d"}}, "x").outputs.topics == {"drift_events": "d"}
+    assert parse_settings({}, "x").outputs.topics == {}
 
 
 def test_idle_expiry_just_long_enough_is_taken():
@@ -621,6 +633,8 @@ NO_EFFECT_ON_ROWS = {
     "sink.max_age": "when rows are written, not which",
     "sink.patience": "when a run ends without a database; tests/integration/kafka/test_live_faults.py",
     "outputs.signals": "what is published; tests/integration/kafka/test_live_faults.py",
+    "outputs.predictions": "what is published; tests/integration/kafka/test_live_faults.py",
+    "outputs.drift_events": "what is published; tests/integration/kafka/test_live_faults.py",
     "outputs.dead_letters": "what is published; tests/integration/kafka/test_live_faults.py",
     "outputs.max_dead_letters": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",
     "outputs.dead_letter_window": "when a run stops; tests/unit/sinks/test_dead_letter_limit.py",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import StorageError
-from schemas.tables import DEAD_LETTERS, LATE_EVENTS, SIGNALS
+from schemas.tables import DEAD_LETTERS, DRIFT_EVENTS, LATE_EVENTS, PREDICTIONS, PUBLISHED, SIGNALS
 from sinks.messages import row_messages
 
 SIGNAL = {
@@ -40,6 +40,35 @@ LETTER = {
     "detail": "expected a JSON object",
     "payload": b"\xff\x00",
 }
+PREDICTION = {
+    "instrument_id": "AÜ",
+    "interval_ns": 60 * 10**9,
+    "ts": 1_700_000_000_000_000_001,
+    "model": "news",
+    "model_version": "v",
+    "horizon_ns": 900 * 10**9,
+    "feature_set": "f",
+    "probability": 0.6,
+    "confidence": 0.1,
+    "score": 0.4,
+    "explanation": {"news_sentiment": 0.3, "intercept": 0.1},
+}
+DRIFT = {
+    "model": "news",
+    "stream": "input:news_sentiment",
+    "detector": 2,
+    "ts": 1_700_000_000_000_000_001,
+    "stream_kind": 1,
+    "direction": -1,
+    "mean_before": 0.5,
+    "mean_after": 0.1,
+    "n_before": 40,
+    "n_after": 30,
+    "bound": 2.0,
+    "value": 2.5,
+}
+ROWS = {"signals": SIGNAL, "predictions": PREDICTION, "drift_events": DRIFT, "dead_letters": LETTER}
+SCHEMAS = {schema.name: schema for schema in PUBLISHED}
 
 
 def batch(schema, *rows, **changes):
@@ -64,6 +93,23 @@ def test_signal_is_json_of_its_fields_in_their_order():
     assert message.key == "AÜ".encode()
     headers = dict(message.headers)
     assert (headers["run_id"], headers["table"], headers["schema_version"]) == (b"r1", b"signals", b"1")
+
+
+def test_prediction_is_json_under_its_instrument():
+    (message,) = row_messages("predictions", batch(PREDICTIONS, PREDICTION), "r1")
+    assert json.loads(message.value) == {"run_id": "r1"} | PREDICTION
+    assert message.key == "AÜ".encode()
+    identity = '["predictions","r1","news","AÜ",1700000000000000001]'.encode()
+    assert dict(message.headers)["id"] == hashlib.sha256(identity).hexdigest()[:32].encode()
+
+
+def test_drift_is_json_under_its_model_and_stream():
+    (message,) = row_messages("drift_events", batch(DRIFT_EVENTS, DRIFT), "r1")
+    named = {"detector": "page_hinkley", "stream_kind": "input", "direction": "down"}
+    assert json.loads(message.value) == {"run_id": "r1"} | DRIFT | named
+    assert message.key == b"news/input:news_sentiment"
+    identity = b'["drift_events","r1","news","input:news_sentiment","page_hinkley",1700000000000000001]'
+    assert dict(message.headers)["id"] == hashlib.sha256(identity).hexdigest()[:32].encode()
 
 
 def test_dead_letter_is_its_bytes_and_headers():
@@ -102,16 +148,31 @@ def test_missing_feature_is_left_out():
     assert value["y"] == 0.5
 
 
-@pytest.mark.parametrize(("table", "row", "key"), [("signals", SIGNAL, "ts"), ("dead_letters", LETTER, "offset")])
-def test_id_follows_the_natural_key_and_the_run(table, row, key):
-    schema = {"signals": SIGNALS, "dead_letters": DEAD_LETTERS}[table]
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_id_follows_the_natural_key_and_the_run(table):
+    schema, row = SCHEMAS[table], ROWS[table]
 
     def id_of(run_id: str, **changes) -> bytes:
         (message,) = row_messages(table, batch(schema, row, **changes), run_id)
         return dict(message.headers)["id"]
 
-    assert id_of("r1") == id_of("r1", reason="other")
-    assert len({id_of("r1"), id_of("r2"), id_of("r1", **{key: row[key] + 1})}) == 3
+    others = {
+        name: 1 if schema.field(name).enum else value + (1 if isinstance(value, int) else "x")
+        for name, value in row.items()
+        if name in schema.key
+    }
+    beside = {name: value + 1.0 for name, value in row.items() if isinstance(value, float)} | (
+        {"reason": "other"} if "reason" in row else {}
+    )
+    assert id_of("r1") == id_of("r1", **beside)
+    changed = [id_of("r1", **{name: value}) for name, value in others.items()]
+    assert len({id_of("r1"), id_of("r2"), *changed}) == 2 + len(schema.key) - 1
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_rows_of_one_key_are_in_order_and_every_table_has_one(table):
+    (message,) = row_messages(table, batch(SCHEMAS[table], ROWS[table]), "r1")
+    assert message.key
 
 
 @given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 20))
