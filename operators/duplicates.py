@@ -28,7 +28,6 @@ _SHIFT: Final = 6
 """`x >> 6` is the word of id `x`, `x & 63` its bit: both are powers of two."""
 
 
-
 class SequenceWindow(InstrumentState):
     """Which ids of an increasing sequence were seen before, for each instrument.
 

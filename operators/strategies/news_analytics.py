@@ -114,8 +114,8 @@ class NewsAnalytics(Strategy):
         config = self.config
         assert isinstance(config, NewsAnalyticsConfig)
         score, weight, age = np.where(view.missing == Missing.OK, view.values, np.nan).T
-        said = score * weight
         item = (np.abs(score) <= 1.0) & (weight >= 0.0) & (weight <= 1.0)
+        said = np.where(item, score, 0.0) * np.where(item, weight, 0.0)
         # the close of a bar is a price of its own time, and has no age
         fresh = (age <= config.max_price_age.total_seconds()) | ~np.isfinite(view.values).any(axis=1)
         level, tokens = np.empty(len(view.code)), np.empty(len(view.code))

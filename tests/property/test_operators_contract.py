@@ -31,7 +31,7 @@ from operators.book_levels import BookLevels
 from operators.book_messages import BookMessages
 from operators.book_sampler import BookSampler
 from operators.book_top import TopOfBookState, quotes_top
-from operators.columns import BarColumns
+from operators.columns import BarColumns, FloatArray
 from operators.count import CountState
 from operators.directory import Directory
 from operators.duplicates import SequenceWindow, TextIdWindow
@@ -217,6 +217,12 @@ def feed_directory(state: Directory, log: Log, low: int, high: int) -> list[Row]
     return list(zip(log.code.tolist(), log.ts.tolist(), found, strict=True))
 
 
+ADDED = tuple(
+    name
+    for name, cls in STRATEGIES.items()
+    if "interval" in cls.Config.model_fields and name not in ("mean_reversion", "breakout")
+)
+"""Strategies of which only the bars are set."""
 SHARD = ShardConfig.model_validate(
     {
         "bars": {"intervals": ["1us", "3us"], "grace": "1us"},
@@ -228,6 +234,11 @@ SHARD = ShardConfig.model_validate(
         "strategies": {
             "mean_reversion": {"interval": "1us", "entry_zscore": 0.1, "exit_zscore": 0.05, "max_holding": "9us"},
             "breakout": {"interval": "1us", "max_range": 1.0, "min_relative_volume": 0.0, "max_holding": "7us"},
+            **{
+                name: {"interval": "1us"}
+                for name, cls in STRATEGIES.items()
+                if "interval" in cls.Config.model_fields and name not in ("mean_reversion", "breakout")
+            },
             "microstructure_alpha": {
                 "entry_zscore": 0.1, "warm_up": 2, "half_life": 2, "max_spread_bps": 10_000, "max_holding": "5us",
                 "cooldown": "0s",
@@ -483,9 +494,24 @@ def feed_feature(feature: BarFeature, log: Log, low: int, high: int) -> list[Row
     return list(zip(log.code.tolist(), ts.tolist(), plain(*feature.update(bars)), strict=True))
 
 
-def strategy_log(width: int) -> Callable[[np.random.Generator, int], Log]:
+def _states(values: FloatArray) -> FloatArray:
+    return np.column_stack((np.round(values[:, :2] / 4), values[:, 2:]))
+
+
+def _news(values: FloatArray) -> FloatArray:
+    return np.column_stack((values[:, 0] / 4, np.abs(values[:, 1]) / 4, np.abs(values[:, 2])))
+
+
+INPUTS: dict[str, Callable[[FloatArray], FloatArray]] = {"regime_adaptive": _states, "news_analytics": _news}
+"""What makes inputs of numbers up to 4 either way, where they are not read as they are."""
+
+
+def strategy_log(name: str) -> Callable[[np.random.Generator, int], Log]:
+    width = len(STRATEGIES[name].needs)
+
     def log(rng: np.random.Generator, n: int) -> Log:
         values = rng.uniform(0, 4, (n, width)) * rng.choice([-1.0, 1.0], (n, 1))
+        values = INPUTS.get(name, np.asarray)(values)
         return base_log(rng, n, values=values, missing=np.zeros((n, width), np.uint8), price=100 + rng.normal(0, 5, n))
 
     return log
@@ -536,6 +562,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "trend_regime": {"window": 2, "enter": 0.1, "leave": 0.05, "min_dwell": 1},
     "microstructure_alpha": {"warm_up": 2, "half_life": 2, "entry_zscore": 0.3, "max_spread_bps": 100},
     "breakout": {"max_range": 1.0},
+    "momentum": {"entry_scaled_return": 0.05, "min_adx": 0.0},
+    "news_analytics": {"half_life": "1us", "coalesce": "0s", "burst": 1000.0, "max_holding": "1us"},
 }
 """Parameters short enough for a log to get through the warm-up."""
 
@@ -590,7 +618,7 @@ CASES: dict[str, Case] = {
     ),
     **{f"feature {name}": Case((cls,), inner(cls, feed_feature), feature_log) for name, cls in BAR_FEATURES.items()},
     **{
-        f"strategy {name}": Case((cls,), inner(cls, feed_strategy), strategy_log(len(cls.needs)))
+        f"strategy {name}": Case((cls,), inner(cls, feed_strategy), strategy_log(name))
         for name, cls in STRATEGIES.items()
     },
 }

@@ -31,6 +31,7 @@ from schemas.time import END_OF_TIME
 from sinks.archive import Archive
 from sinks.memory import MemoryWriter
 from sinks.tables import TableSink
+from tests.property.test_strategies_contract import PARAMETERS
 from tests.twins import across
 
 DEFAULT = Settings().content()
@@ -351,6 +352,7 @@ BASE: dict[str, Any] = {
         "earnings": {"max_reports": 8},
         "options": {"min_sessions": 2, "min_volume_sessions": 2},
         "strategies": {
+            "enabled": ["mean_reversion", "breakout", "microstructure_alpha"],
             "mean_reversion": {"interval": "1s", "entry_zscore": 1.0, "exit_zscore": 0.2},
             "breakout": {"interval": "1s", "min_relative_volume": 0.5},
             "microstructure_alpha": {"entry_zscore": 1.0, "warm_up": 20, "half_life": 50, "cooldown": "1s"},
@@ -648,6 +650,11 @@ NO_EFFECT_ON_ROWS |= {
     path: "tests/property/test_feature_parameters.py has the parameters of every bar feature"
     for path in LEAVES
     if path.startswith("compute.features.") and path != "compute.features.enabled"
+}
+NO_EFFECT_ON_ROWS |= {
+    path: "tests/property/test_strategies_contract.py changes every parameter of these"
+    for path in LEAVES
+    if path.startswith("compute.strategies.") and path.split(".")[2] in PARAMETERS
 }
 MARKS = ("parameters_hash", "feature_set", "signal_id", "thresholds", "model_version")
 """Columns that only repeat the configuration."""

@@ -30,6 +30,7 @@ CONTENT: dict[str, Any] = {
     "news": {"half_life": "30us"},
     "features": {"zscore": {"window": 2}, "channel": {"window": 2}, "relative_volume": {"window": 2}},
     "strategies": {
+        "enabled": ["mean_reversion", "breakout", "microstructure_alpha"],
         "mean_reversion": {"interval": "5us", "entry_zscore": 0.2, "exit_zscore": 0.1},
         "breakout": {"interval": "5us", "max_range": 1.0, "min_relative_volume": 0.0},
         "microstructure_alpha": {"warm_up": 2, "half_life": 2, "entry_zscore": 0.1, "max_spread_bps": 10_000},
