@@ -309,8 +309,11 @@ def _from_predictions(strategy: str, strength: float, seed: int) -> _Signals:
 
 def _bars(code: npt.NDArray[np.int32], ts: IntArray, close: FloatArray) -> BarColumns:
     n = len(code)
+    one = np.ones(n)
     return BarColumns(
-        code, np.full(n, _MINUTE), ts, ts, ts, *([close] * 7), np.ones(n, np.int64), np.ones(n)
+        code=code, interval_ns=np.full(n, _MINUTE), ts_start=ts - _MINUTE, ts_end=ts, ts=ts, open=close, high=close,
+        low=close, close=close, volume=one, notional=close, vwap=close, trade_count=np.ones(n, np.int64),
+        buy_volume=one,
     )  # fmt: skip
 
 

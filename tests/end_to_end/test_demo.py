@@ -158,6 +158,8 @@ def test_query_whose_reader_leaves_ends_quietly(out, result):
 
 
 STRATEGIES_ON_SECONDS = """
+[compute.strategies]
+enabled = ["mean_reversion", "breakout", "microstructure_alpha"]
 [compute.strategies.mean_reversion]
 interval = "1s"
 max_holding = "20s"

@@ -30,7 +30,7 @@ def test_market_exercises_every_table(expected, expected_coarse):
     for rows in (expected, expected_coarse):
         assert all(len(rows[table]) > 5 for table in rows), {table: len(found) for table, found in rows.items()}
         strategies = {row["strategy"] for row in rows["signals"]}
-        assert strategies == {"mean_reversion", "breakout", "microstructure_alpha"}
+        assert strategies == {"mean_reversion", "breakout", "microstructure_alpha", "news_analytics"}
 
 
 def test_coarse_market_has_records_at_decision_times(coarse, expected_coarse):
