@@ -76,7 +76,7 @@ def _print_list(items: Sequence[Item]) -> None:
             title, headings = "", ("name", "decides on", "reads", "warm-up", "what it does")
         else:
             title, headings = "", ("name", "reads", "warm-up", "what it looks at")
-        print_table(title, headings, [_row(item) for item in found])
+        print_table(title, headings, [_row(item) for item in found], whole=1)
 
 
 def _row(item: Item) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def _print_items(items: Sequence[Item]) -> None:
     for item in items:
         facts = _feature_facts(item) if isinstance(item, FeatureEntry) else _facts(item)
         rows = [("what it is", _summary(item)), *((name, text) for name, text in facts.items() if text)]
-        print_table("", (item.name, _KINDS[item.kind]), rows)
+        print_table("", (item.name, _KINDS[item.kind]), rows, whole=1)
     described = items[0].family if isinstance(items[0], FeatureEntry) else items[0]
     for title, text in (("Rule", described.text), ("Notes", described.notes), ("References", described.references)):
         if text:
@@ -160,4 +160,4 @@ def _print_keys(section: str, keys: Sequence[Key]) -> None:
         typer.echo("It has no parameters.")
         return
     rows = [(key.name, key.written, key.bounds.replace("`", ""), on_one_line(key.meaning)) for key in keys]
-    print_table(f"Parameters, in [{section}]", ("key", "default", "bounds", "meaning"), rows)
+    print_table(f"Parameters, in [{section}]", ("key", "default", "bounds", "meaning"), rows, whole=1)

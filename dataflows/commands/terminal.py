@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -67,7 +67,9 @@ def print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, separators=(",", ":"), default=str))
 
 
-def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> None:
+def print_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0, whole: int = 0
+) -> None:
     """Print a table.
 
     Parameters
@@ -80,10 +82,13 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         Cells, as text.
     numbers
         How many columns behind the first hold numbers.
+    whole
+        How many of the first columns are never broken over lines: names that are copied or searched for.
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for position, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if 1 <= position <= numbers else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if 1 <= position <= numbers else "left"
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=position < whole)
     for row in rows:
         table.add_row(*map(Text, row))
     text = io.StringIO()

@@ -47,6 +47,12 @@ ITEMS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """A terminal of the usual width, in which names must not be broken."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 def printed(capsys, *arguments: str | None) -> str:
     run_catalogue(*(*arguments, None, None)[:2], as_json=False)
     return capsys.readouterr().out
