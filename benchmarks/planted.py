@@ -338,8 +338,8 @@ PLANTED: Final = {
             _from_simulator("sentiment_strength", **_TEXTS),
         ),
         Planted(
-            "microstructure_alpha", "one-sided order flow leads the mid", 3.0, 5 * _SECOND,
-            _from_simulator("imbalance_strength", instruments=20, duration="2h", trade_rate=2, book_rate=10),
+            "microstructure_alpha", "one-sided order flow leads the mid", 0.5, 5 * _SECOND,
+            _from_simulator("imbalance_strength", instruments=40, duration="2h", trade_rate=2, book_rate=10),
         ),
         Planted("ml_classification", "a model's probability leads the return", 0.5, 5 * _MINUTE, _from_predictions),
         Planted("ml_regression", "a model's expected return leads the return", 0.5, 5 * _MINUTE, _from_predictions),
