@@ -205,18 +205,20 @@ def _from_trades(make: Callable[[np.random.Generator, float], tuple[FloatArray, 
 # --- simulated markets
 
 
-def _from_simulator(key: str, **market: Any) -> Any:
+def _from_simulator(key: str, parameters: dict[str, Any] | None = None, **market: Any) -> Any:
     def run(strategy: str, strength: float, seed: int) -> _Signals:
         quiet = {"pairs": 0, "jump_rate": 0, "earnings": 0, "option_instruments": 0, "l2_instruments": 0,
                  "news_rate": 0, "social_rate": 0, "sentiment_strength": 0, "imbalance_strength": 0}  # fmt: skip
         config = SimulatorConfig.model_validate(quiet | market | {key: strength, "seed": seed})
-        return _shard(strategy, Market(config).slices(), {"bars": {"intervals": ["1m"]}})
+        own = {strategy: parameters} if parameters else {}
+        return _shard(strategy, Market(config).slices(), {"bars": {"intervals": ["1m"]}}, own)
 
     return run
 
 
-def _shard(strategy: str, slices: Any, content: dict[str, Any]) -> _Signals:
-    state = ShardState(ShardConfig.model_validate({**content, "strategies": {"enabled": [strategy]}}))
+def _shard(strategy: str, slices: Any, content: dict[str, Any], parameters: dict[str, Any] | None = None) -> _Signals:
+    strategies = {"enabled": [strategy]} | (parameters or {})
+    state = ShardState(ShardConfig.model_validate({**content, "strategies": strategies}))
     entries: list[tuple[str, int, int, float]] = []
     parts: dict[str, list[tuple[IntArray, FloatArray]]] = {}
     for batches in slices:
@@ -338,8 +340,11 @@ PLANTED: Final = {
             _from_simulator("sentiment_strength", **_TEXTS),
         ),
         Planted(
-            "microstructure_alpha", "one-sided order flow leads the mid", 0.5, 5 * _SECOND,
-            _from_simulator("imbalance_strength", instruments=40, duration="2h", trade_rate=2, book_rate=10),
+            "microstructure_alpha", "one-sided order flow leads the mid", 1.0, 5 * _SECOND,
+            # the simulated pressure is bounded: its imbalance hardly ever goes 2.5 deviations from its mean
+            _from_simulator(
+                "imbalance_strength", {"entry_zscore": 1.5}, instruments=20, duration="1h", trade_rate=2, book_rate=10
+            ),
         ),
         Planted("ml_classification", "a model's probability leads the return", 0.5, 5 * _MINUTE, _from_predictions),
         Planted("ml_regression", "a model's expected return leads the return", 0.5, 5 * _MINUTE, _from_predictions),
