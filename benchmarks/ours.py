@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.peer_polars_features import PEER_FEATURES
 from dataflows.replay import Replay, replay
 from dataflows.runs import RunResult
 from dataflows.settings import Settings
@@ -23,10 +24,7 @@ COMMON: Final = Settings.model_validate(
     {
         "compute": {
             "features": {
-                "enabled": [
-                    "log_return", "ewma_volatility", "realized_volatility", "zscore", "rsi", "relative_volume",
-                    "channel",
-                ]
+                "enabled": list(PEER_FEATURES)
             },
             "strategies": {"enabled": ["mean_reversion", "breakout", "microstructure_alpha"]},
             "news": {"story": _PLAIN_STORY},

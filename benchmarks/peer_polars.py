@@ -18,10 +18,11 @@ from typing import Final
 
 import polars as pl
 
+from benchmarks.peer_polars_features import BAR_KEY, PEER_FEATURES, bar_features
 from benchmarks.peer_polars_signals import signals
 from models.text.sentiment import FinanceSentiment
 
-__all__ = ["PolarsResult", "bars", "counts", "run"]
+__all__ = ["BOOK_AND_TEXT", "PolarsResult", "bars", "counts", "run"]
 
 _SECOND: Final = 10**9
 _INTERVALS: Final = (_SECOND, 60 * _SECOND)
@@ -30,10 +31,7 @@ _BOOK_MAX_AGE: Final = 60 * _SECOND
 _HALF_LIFE: Final = {"news": 1800 * _SECOND, "social": 600 * _SECOND}
 _TEXT: Final = {"news": "headline", "social": "text"}
 _MIN_WEIGHT: Final = 0.01
-_BAR_KEY: Final = ["interval_ns", "instrument_id"]
-_FEATURES: Final[tuple[str, ...]] = (
-    "log_return", "ewma_volatility", "realized_volatility", "zscore", "rolling_mean", "rolling_std", "rsi",
-    "relative_volume", "channel_high", "channel_low", "channel_range",
+BOOK_AND_TEXT: Final[tuple[str, ...]] = (
     "bid_price", "ask_price", "bid_size", "ask_size", "mid_price", "spread", "spread_bps", "weighted_mid",
     "depth_imbalance", "order_flow_imbalance",
     "news_sentiment", "news_intensity", "social_sentiment", "social_intensity",
@@ -74,7 +72,8 @@ def run(archive: Path, out: Path) -> PolarsResult:
     inputs = [bars(archive), _quotes(_scan(archive, "quotes")), *texts]
     made, quotes, *items = pl.collect_all(inputs)
     lap("inputs")
-    features = _bar_features(made.lazy()).collect()
+    features = bar_features(made.lazy(), PEER_FEATURES).collect()
+    computed = [name for name in features.columns if name not in made.columns]
     lap("bar features")
     features = _book_features(features, quotes)
     lap("book features at bars")
@@ -84,7 +83,7 @@ def run(archive: Path, out: Path) -> PolarsResult:
     found = signals(features, quotes)
     lap("signals")
     out.mkdir(parents=True, exist_ok=True)
-    features = features.select([*_BAR_KEY, "ts", *_FEATURES])
+    features = features.select([*BAR_KEY, "ts", *computed, *BOOK_AND_TEXT])
     made.write_parquet(out / "bars.parquet")
     features.write_parquet(out / "features.parquet")
     found.write_parquet(out / "signals.parquet")
@@ -132,52 +131,6 @@ def _bars_of(trades: pl.LazyFrame, interval: int) -> pl.LazyFrame:
     )
 
 
-def _positive(value: pl.Expr) -> pl.Expr:
-    return pl.when(value > 0.0).then(value)
-
-
-def _bar_features(bars: pl.LazyFrame) -> pl.LazyFrame:
-    """Features of the bars, which are sorted by interval, instrument and time."""
-    close, volume = pl.col("close"), pl.col("volume")
-    change = close.diff()
-    high, low = (pl.col(name).shift(1) for name in ("high", "low"))
-    first = bars.with_columns(
-        log_return=close.log().diff().over(_BAR_KEY),
-        rolling_mean=close.rolling_mean(20).over(_BAR_KEY),
-        rolling_std=close.rolling_std(20, ddof=0).over(_BAR_KEY),
-        relative_volume=(volume / volume.shift(1).rolling_mean(20)).over(_BAR_KEY),
-        channel_high=high.rolling_max(20).over(_BAR_KEY),
-        channel_low=low.rolling_min(20).over(_BAR_KEY),
-        gain=_wilder(change.clip(lower_bound=0.0), 14).over(_BAR_KEY),
-        loss=_wilder((-change).clip(lower_bound=0.0), 14).over(_BAR_KEY),
-    )
-    square = pl.col("log_return").pow(2)
-    decay = 0.5 ** (1.0 / 11.2)
-    top, bottom = pl.col("channel_high"), pl.col("channel_low")
-    std = pl.col("rolling_std")
-    moved = pl.col("gain") + pl.col("loss")
-    return (
-        first.with_columns(
-            ewma_volatility=_positive(square.ewm_mean(alpha=1.0 - decay, adjust=True, min_samples=20))
-            .sqrt()
-            .over(_BAR_KEY),
-            realized_volatility=_positive(square.rolling_sum(60)).sqrt().over(_BAR_KEY),
-            rolling_std=pl.when(std > 1e-8 * pl.col("rolling_mean")).then(std),
-            channel_range=(top - bottom) / (0.5 * (top + bottom)),
-            rsi=pl.when(moved > 1e-12 * close).then(100.0 * pl.col("gain") / moved),
-        )
-        .with_columns(zscore=(close - pl.col("rolling_mean")) / pl.col("rolling_std"))
-        .drop("gain", "loss")
-    )
-
-
-def _wilder(change: pl.Expr, period: int) -> pl.Expr:
-    """Wilder's mean: the plain mean of the first changes, then the recursion. The first change is null."""
-    n = change.cum_count()
-    seeded = pl.when(n == period).then(change.rolling_mean(period)).when(n > period).then(change)
-    return seeded.ewm_mean(alpha=1.0 / period, adjust=False)
-
-
 def _quotes(quotes: pl.LazyFrame) -> pl.LazyFrame:
     """Quotes by instrument in arrival order, with what every update needs: imbalance, order flow and its sum."""
     bid, bid_size, ask, ask_size = (pl.col(name) for name in ("bid_price", "bid_size", "ask_price", "ask_size"))
@@ -219,8 +172,8 @@ def _book_features(features: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame
             mid_price=0.5 * (bid + ask),
             spread=ask - bid,
             weighted_mid=(ask * bid_size + bid * ask_size) / (bid_size + ask_size),
-            new_flow=(flow_sum - flow_sum.shift(1, fill_value=0.0)).over(_BAR_KEY),
-            new_flows=(flow_count - flow_count.shift(1, fill_value=0)).over(_BAR_KEY),
+            new_flow=(flow_sum - flow_sum.shift(1, fill_value=0.0)).over(BAR_KEY),
+            new_flows=(flow_count - flow_count.shift(1, fill_value=0)).over(BAR_KEY),
         )
         .with_columns(
             spread_bps=1e4 * pl.col("spread") / pl.col("mid_price"),

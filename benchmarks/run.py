@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.cost import CostEntry, summary
 from benchmarks.machine import describe
 
 __all__ = ["WORKS", "Entry", "Work", "entry", "main"]
@@ -194,6 +195,14 @@ class Bench:
             details = {"profile": self._profile(archive), "kernels_ns_per_row": self._kernels()}
         return [entry(work, peer, rows, samples, machine, details) for peer in work.peers]
 
+    def cost(self, *, smoke: bool) -> list[CostEntry]:
+        """Measure what a row costs with few and with many instruments."""
+        measured = self._python("benchmarks.cost", "--json", *(["--smoke"] if smoke else []))
+        lines = [CostEntry(**line) for line in measured["lines"]]
+        for text in summary(lines):
+            self._say(text)
+        return lines
+
     def _verify(self, work: Work) -> None:
         for peer in work.peers.values():
             self._run("benchmarks.agreement", str(self.out(work.ours[-1]) / "database"), str(self.out(peer)))
@@ -228,7 +237,7 @@ class Bench:
         return done.stdout
 
 
-def write(entries: list[Entry], results: Path = RESULTS) -> Path:
+def write(entries: Sequence[Entry | CostEntry], results: Path = RESULTS) -> Path:
     """Write the lines to the file of their day and return it; works that were not run today keep theirs."""
     path = results / f"{entries[0].date}.json"
     before = json.loads(path.read_text()) if path.is_file() else []
@@ -242,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="small workloads; the results folder is not written")
     parser.add_argument("--runs", type=int, default=0, help="runs of each side; 3 by default, 1 with --smoke")
-    parser.add_argument("--only", choices=[work.name for work in WORKS], help="one work")
+    parser.add_argument("--only", choices=[*(work.name for work in WORKS), "cost"], help="one work")
     arguments = parser.parse_args()
     runs = arguments.runs or (1 if arguments.smoke else 3)
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as scratch:
@@ -253,6 +262,7 @@ def main() -> None:
             if arguments.only in (None, work.name)
             for line in bench.run(work, work.smoke if arguments.smoke else work.workload, runs)
         ]
+        costs = bench.cost(smoke=arguments.smoke) if arguments.only in (None, "cost") else []
     for line in entries:
         print(
             f"{line.work} | {line.peer} | ours {line.ours_rows_per_s:,.0f} rows/s, peer {line.peer_rows_per_s:,.0f}: "
@@ -260,7 +270,7 @@ def main() -> None:
             f"{line.peer_rows_per_s_per_core:,.0f} | peak {line.ours_peak_mib:,.0f} and {line.peer_peak_mib:,.0f} MiB"
         )
     if not arguments.smoke:
-        print(f"written to {write(entries)}")
+        print(f"written to {write([*entries, *costs])}")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,6 @@ class Stages:
         """Return CPU seconds, wall seconds and calls by stage, the costliest first."""
         ordered = sorted(self._totals.items(), key=lambda item: -item[1].cpu)
         return {
-            stage: {"cpu_s": round(total.cpu, 4), "wall_s": round(total.wall, 4), "calls": total.calls}
+            stage: {"cpu_s": round(total.cpu, 9), "wall_s": round(total.wall, 9), "calls": total.calls}
             for stage, total in ordered
         }

@@ -5,7 +5,9 @@ import pytest
 
 from benchmarks import ours, peer_polars
 from benchmarks.agreement import Difference, compare, compare_frames
+from benchmarks.peer_polars_features import LEFT_OUT, PEER_FEATURES
 from benchmarks.workload import SMOKE, archive_of
+from operators.features import BAR_FEATURES
 
 _KEY = ("instrument_id", "ts")
 
@@ -27,7 +29,13 @@ def test_polars_and_the_graph_have_the_same_rows(differences: list[Difference]) 
 def test_polars_and_the_graph_agree_on_every_value(differences: list[Difference]) -> None:
     assert [difference for difference in differences if difference.count] == []
     columns = {difference.column for difference in differences if difference.table == "features"}
-    assert len(columns) == 26
+    computed = {spec.name for name in PEER_FEATURES for spec in BAR_FEATURES[name].specs(BAR_FEATURES[name].Config())}
+    assert columns == {"rows", *computed, *peer_polars.BOOK_AND_TEXT}
+
+
+def test_peer_computes_or_leaves_out_every_bar_feature() -> None:
+    assert {*PEER_FEATURES, *LEFT_OUT} == set(BAR_FEATURES)
+    assert not set(PEER_FEATURES) & set(LEFT_OUT)
 
 
 @pytest.mark.parametrize(
