@@ -319,7 +319,7 @@ def _bars(code: npt.NDArray[np.int32], ts: IntArray, close: FloatArray) -> BarCo
     )  # fmt: skip
 
 
-_TEXTS: Final = {
+_TEXTS: Final[dict[str, Any]] = {
     "instruments": 40, "duration": "8h", "trade_rate": 0.2, "book_rate": 0.1, "news_rate": 6, "social_rate": 12,
     "volatility": 0.1, "news_lead": "5s", "news_impact": "10m",
 }  # fmt: skip
