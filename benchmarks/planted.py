@@ -31,7 +31,7 @@ from schemas.batches import floats, make_batch, times
 from schemas.enums import Intent, Missing
 from schemas.time import END_OF_TIME
 
-__all__ = ["PLANTED", "Planted", "Skill"]
+__all__ = ["PLANTED", "Planted", "Signals", "Skill"]
 
 _SECOND: Final = 10**9
 _MINUTE: Final = 60 * _SECOND
@@ -66,7 +66,7 @@ class Skill:
 
 
 @dataclass(frozen=True, slots=True)
-class _Signals:
+class Signals:
     """Entries, and the prices that they are judged by."""
 
     entries: list[tuple[str, int, int, float]]
@@ -97,7 +97,7 @@ class Planted:
     effect: str
     strength: float
     horizon_ns: int
-    run: Callable[[str, float, int], _Signals]
+    run: Callable[[str, float, int], Signals]
 
     def skill(self, *, planted: bool, seed: int = 1) -> Skill:
         """Return the skill of the strategy in the market with the effect, or without it."""
@@ -174,7 +174,7 @@ def _changing(rng: np.random.Generator, strength: float) -> tuple[FloatArray, Fl
 
 
 def _from_trades(make: Callable[[np.random.Generator, float], tuple[FloatArray, FloatArray]]) -> Any:
-    def run(strategy: str, strength: float, seed: int) -> _Signals:
+    def run(strategy: str, strength: float, seed: int) -> Signals:
         rng = np.random.default_rng(seed)
         level, volume = make(rng, strength)
         bars, n = level.shape
@@ -206,7 +206,7 @@ def _from_trades(make: Callable[[np.random.Generator, float], tuple[FloatArray, 
 
 
 def _from_simulator(key: str, parameters: dict[str, Any] | None = None, **market: Any) -> Any:
-    def run(strategy: str, strength: float, seed: int) -> _Signals:
+    def run(strategy: str, strength: float, seed: int) -> Signals:
         quiet = {"pairs": 0, "jump_rate": 0, "earnings": 0, "option_instruments": 0, "l2_instruments": 0,
                  "news_rate": 0, "social_rate": 0, "sentiment_strength": 0, "imbalance_strength": 0}  # fmt: skip
         config = SimulatorConfig.model_validate(quiet | market | {key: strength, "seed": seed})
@@ -216,7 +216,7 @@ def _from_simulator(key: str, parameters: dict[str, Any] | None = None, **market
     return run
 
 
-def _shard(strategy: str, slices: Any, content: dict[str, Any], parameters: dict[str, Any] | None = None) -> _Signals:
+def _shard(strategy: str, slices: Any, content: dict[str, Any], parameters: dict[str, Any] | None = None) -> Signals:
     strategies = {"enabled": [strategy]} | (parameters or {})
     state = ShardState(ShardConfig.model_validate({**content, "strategies": strategies}))
     entries: list[tuple[str, int, int, float]] = []
@@ -231,7 +231,7 @@ def _shard(strategy: str, slices: Any, content: dict[str, Any], parameters: dict
         name: (np.concatenate([ts for ts, _ in found]), np.concatenate([price for _, price in found]))
         for name, found in parts.items()
     }
-    return _Signals(entries, prices)
+    return Signals(entries, prices)
 
 
 def _prices(batches: dict[str, pa.RecordBatch]) -> Iterator[tuple[str, IntArray, FloatArray]]:
@@ -267,7 +267,7 @@ def _from_rows(batch: pa.RecordBatch) -> list[tuple[str, int, int, float]]:
 # --- a model's predictions
 
 
-def _from_predictions(strategy: str, strength: float, seed: int) -> _Signals:
+def _from_predictions(strategy: str, strength: float, seed: int) -> Signals:
     """Return signals on predictions at each close that lead the returns by `strength` deviations a bar."""
     rng = np.random.default_rng(seed)
     bars, n = 1_500, 16
@@ -306,7 +306,7 @@ def _from_predictions(strategy: str, strength: float, seed: int) -> _Signals:
         },
     )  # fmt: skip
     entries = [entry for batch in engine.update(frame, names) for entry in _from_rows(batch)]
-    return _Signals(entries, {name: (ts[k::n], np.ascontiguousarray(close[:, k])) for k, name in enumerate(names)})
+    return Signals(entries, {name: (ts[k::n], np.ascontiguousarray(close[:, k])) for k, name in enumerate(names)})
 
 
 def _bars(code: npt.NDArray[np.int32], ts: IntArray, close: FloatArray) -> BarColumns:

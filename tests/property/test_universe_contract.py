@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import operators.strategies as package
+from benchmarks.universe_market import frames_of, names, walks, with_lags, with_pair
 from operators.arrival import Rows
 from operators.cross_section import CrossSectionConfig, CrossSectionState
 from operators.strategies.universe_base import UniverseDecision, UniverseStrategy
@@ -26,7 +27,6 @@ from schemas.enums import Direction, Intent, Missing
 from schemas.errors import ConfigError, InvariantError, VersionError
 from schemas.tables import CROSS_SECTION, SIGNALS
 from sinks.conform import conform
-from tests.twins.universes import frames_of, names, walks, with_lags, with_pair
 
 EVERY = pytest.mark.parametrize("name", sorted(UNIVERSE_STRATEGIES))
 INSTRUMENTS = names(12)

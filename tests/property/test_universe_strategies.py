@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from benchmarks.universe_market import MINUTE, frames_of, names, run, trades, walks, with_lags, with_pair
 from operators.cross_section import CorrelationMatrix, CrossSection, CrossSectionConfig
 from operators.strategies.correlation import Correlation, CorrelationConfig, departures
 from operators.strategies.decayed_spread import DecayedSpread
@@ -16,7 +17,6 @@ from operators.strategies.statistical_arbitrage import StatisticalArbitrage, Sta
 from operators.strategies.universe_base import pair_number
 from schemas.enums import Direction, Intent
 from schemas.errors import VersionError
-from tests.twins.universes import MINUTE, frames_of, names, run, trades, walks, with_lags, with_pair
 
 CROSS = CrossSectionConfig(window=250, min_overlap=30, max_correlated=20, select_every=60, correlate_every=25)
 PAIR = ("S000", "S001")

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.universe_market import run, trades
 from operators.cointegration import accepted, critical_value, engle_granger
 from operators.cross_section import CrossSectionConfig, CrossSectionState
 from operators.strategies.pairs_trading import PairsTrading, PairsTradingConfig
 from operators.strategies.statistical_arbitrage import StatisticalArbitrage, StatisticalArbitrageConfig
 from operators.universe import UniverseFrame
 from schemas.enums import Intent
-from tests.twins.universes import run, trades
 
 pytestmark = pytest.mark.real
 

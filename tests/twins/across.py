@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks.universe_market import MINUTE, Floats, names, ornstein_uhlenbeck, walks, with_lags, with_pair
 from dataflows.settings import Settings
 from models.drift import DriftMonitor
 from operators.arrival import Rows
@@ -16,7 +17,6 @@ from operators.universe import UniverseFrame, UniverseSlice, UniverseState
 from operators.universe_engine import UniverseEngine
 from schemas.enums import Missing
 from schemas.time import duration_ns
-from tests.twins.universes import MINUTE, Floats, names, ornstein_uhlenbeck, walks, with_lags, with_pair
 
 INSTRUMENTS = names(14)
 N_FRAMES = 240

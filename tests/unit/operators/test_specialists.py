@@ -15,9 +15,9 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.specialist_market import market
 from models.specialists import ENSEMBLE, SPECIALISTS
 from models.specialists.calibration import logistic
-from models.specialists.inputs import Product
 from operators.specialists import SpecialistState, specialists
 from operators.specialists_config import SpecialistsConfig
 from operators.universe import UniverseFrame
@@ -41,39 +41,7 @@ def config(**changes):
     return SpecialistsConfig(**(defaults | changes))
 
 
-def scales(names):
-    found = {}
-    for cls in SPECIALISTS.values():
-        for item in cls.inputs:
-            for part in (item.left, item.right) if isinstance(item, Product) else (item,):
-                found.setdefault(part.feature, part)
-    return [found[name] for name in names]
-
-
 NEEDS = config().needs
-
-
-def market(seed, steps, *, n=30, planted=(), names=NEEDS, absent=0.0, gone=0.0, step=MINUTE):
-    """Return frames in which the first inputs of the planted specialists lead the next return."""
-    rng = np.random.default_rng(seed)
-    parts = scales(names)
-    leads = [names.index(SPECIALISTS[name].inputs[0].name) for name in planted]
-    instruments = np.array([f"I{position:03d}" for position in range(n)])
-    close, frames = np.full(n, 100.0), []
-    for time in range(steps):
-        behind = rng.normal(size=(n, len(names)))
-        columns = [part.centre + part.scale * behind[:, k] for k, part in enumerate(parts)]
-        values = np.column_stack([np.exp(c) if part.log else c for c, part in zip(columns, parts, strict=True)])
-        values[rng.random(values.shape) < absent] = np.nan
-        missing = np.where(np.isnan(values), Missing.NO_INPUT, Missing.OK).astype(np.uint8)
-        here = np.flatnonzero(rng.random(n) >= gone)
-        frames.append(
-            UniverseFrame(time * step, step, tuple(instruments[here].tolist()), close[here], np.ones(len(here)), names,
-                          values[here], missing[here])
-        )  # fmt: skip
-        odds = 1.5 * np.tanh(behind[:, leads]).sum(axis=1)
-        close = close * np.exp(np.where(rng.random(n) < logistic(odds), 0.002, -0.002))
-    return frames
 
 
 def rows_of(frames, table):
