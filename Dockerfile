@@ -7,9 +7,9 @@ WORKDIR /build
 # the libraries first: they change less often than our code
 COPY requirements-run.lock requirements-build.lock ./
 RUN python -m venv --without-pip /opt/signalbox \
-    && pip --python /opt/signalbox/bin/python install --only-binary :all: --require-hashes -r requirements-run.lock
+    && pip --python /opt/signalbox/bin/python install --only-binary :all: --no-deps --require-hashes -r requirements-run.lock
 RUN python -m venv /opt/build \
-    && /opt/build/bin/pip install --only-binary :all: --require-hashes -r requirements-build.lock
+    && /opt/build/bin/pip install --only-binary :all: --no-deps --require-hashes -r requirements-build.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas ./schemas

@@ -60,7 +60,7 @@ def environment(cache: Path = CACHE) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         venv.create(partial, with_pip=True)
         install = [str(partial / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        install += ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+        install += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
         done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=_INSTALL_S)
         if done.returncode:
             shutil.rmtree(partial, ignore_errors=True)
