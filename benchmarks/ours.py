@@ -23,9 +23,7 @@ _PLAIN_STORY: Final = {"repeat_factor": 1.0}
 COMMON: Final = Settings.model_validate(
     {
         "compute": {
-            "features": {
-                "enabled": list(PEER_FEATURES)
-            },
+            "features": {"enabled": list(PEER_FEATURES), "groups": ["book", "news", "social"]},
             "strategies": {"enabled": ["mean_reversion", "breakout", "microstructure_alpha"]},
             "news": {"story": _PLAIN_STORY},
             "social": {
@@ -39,7 +37,8 @@ COMMON: Final = Settings.model_validate(
         "universe": {"enabled": False},
     }
 )  # fmt: skip
-"""What the peers compute too: the features and strategies that they have, and texts that all count in full."""
+"""What the peers compute too: the features and strategies that they have, and texts that all count in full; and what
+cannot be left out of a group, which they do without."""
 
 
 @dataclass(frozen=True, slots=True)

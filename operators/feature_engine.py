@@ -238,7 +238,7 @@ class FeatureEngine:
 
     def _priced_items(self, frame: FrameInputs) -> StrategyView:
         """Return the news items of a frame, each with the last price before it."""
-        news = self._groups["news"]
+        news = self._groups.get("news")
         items = news.items if isinstance(news, TextGroup) else TextItems.empty()
         book = frame.book
         mids = (book.code, book.ts, book.values[:, _MID])

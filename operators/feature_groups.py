@@ -27,5 +27,5 @@ GROUPS: Final[dict[str, Callable[[ShardConfig], FeatureGroup]]] = {
 
 
 def make_groups(config: ShardConfig) -> dict[str, FeatureGroup]:
-    """Return fresh groups, by name."""
-    return {name: make(config) for name, make in GROUPS.items()}
+    """Return fresh groups that the configuration names, by name, in the order of the registry."""
+    return {name: make(config) for name, make in GROUPS.items() if name in config.features.groups}

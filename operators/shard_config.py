@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import Field, create_model, model_validator
 
@@ -21,7 +21,7 @@ from schemas.config import ComponentConfig, Duration
 from schemas.errors import ConfigError
 from schemas.time import duration_ns, format_duration, parse_duration
 
-__all__ = ["BarsConfig", "BookConfig", "FeaturesConfig", "ShardConfig", "StrategiesConfig"]
+__all__ = ["GROUP_NAMES", "BarsConfig", "BookConfig", "FeaturesConfig", "ShardConfig", "StrategiesConfig"]
 
 
 class BarsConfig(ComponentConfig):
@@ -82,14 +82,24 @@ else:
     )
 
 
+GROUP_NAMES: Final = ("book", "flow", "news", "social", "earnings", "options")
+"""Groups of features that are sampled at the closes of bars, in the order of their columns."""
+
+
 class FeaturesConfig(FeatureParameters):
-    """Which bar features are computed, and their parameters."""
+    """Which features are computed, and the parameters of bar features."""
 
     enabled: tuple[str, ...] = Field(tuple(BAR_FEATURES), description="names of the bar features that are computed")
+    groups: tuple[str, ...] = Field(
+        GROUP_NAMES,
+        description="names of the groups that are computed beside them; a group that is left out costs nothing, and "
+        "its features are in no row",
+    )
 
     @model_validator(mode="after")
     def _enabled_are_known(self) -> Self:
         _check_enabled(self.enabled, BAR_FEATURES)
+        _check_enabled(self.groups, GROUP_NAMES, key="groups")
         return self
 
 
@@ -104,9 +114,9 @@ class StrategiesConfig(StrategyParameters):
         return self
 
 
-def _check_enabled(enabled: tuple[str, ...], registered: Mapping[str, Any]) -> None:
-    if len(set(enabled)) != len(enabled) or not registered.keys() >= set(enabled):
-        raise ValueError(f"expected distinct names among {list(registered)} in `enabled`, was {list(enabled)}")
+def _check_enabled(enabled: tuple[str, ...], registered: Collection[str], *, key: str = "enabled") -> None:
+    if len(set(enabled)) != len(enabled) or not set(registered) >= set(enabled):
+        raise ValueError(f"expected distinct names among {list(registered)} in `{key}`, was {list(enabled)}")
 
 
 class ShardConfig(ComponentConfig):
@@ -165,6 +175,16 @@ class ShardConfig(ComponentConfig):
                     f"expected `strategies.{name}.interval` among `bars.intervals` "
                     f"{self.bars.content()['intervals']}, was {getattr(self.strategies, name).content()['interval']}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _strategies_have_their_items(self) -> Self:
+        items = [name for name in self.strategies.enabled if STRATEGIES[name].on == "item"]
+        if items and "news" not in self.features.groups:
+            raise ValueError(
+                f"expected `news` among `features.groups` for the strategies {items}, "
+                f"was {list(self.features.groups)}; add it, or leave them out of `strategies.enabled`"
+            )
         return self
 
 

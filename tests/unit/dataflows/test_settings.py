@@ -186,6 +186,9 @@ def test_sections_are_described():
         ({"compute": {"bars": {"intervals": ["1s"]}}}, "expected `strategies.mean_reversion.interval` among"),
         ({"compute": {"strategies": {"enabled": ["nothing"]}}}, "expected distinct names among"),
         ({"compute": {"strategies": {"enabled": ["breakout", "breakout"]}}}, "expected distinct names among"),
+        ({"compute": {"features": {"groups": ["depth"]}}}, "expected distinct names among ['book', 'flow', 'news',"),
+        ({"compute": {"features": {"groups": ["book", "book"]}}}, "in `groups`, was ['book', 'book']"),
+        ({"compute": {"features": {"groups": ["book"]}}}, "expected `news` among `features.groups` for the strategies"),
         ({"compute": {"idle_expiry": "66s"}}, "expected `idle_expiry` above 66s"),
         ({"compute": {"bars": {"intervals": ["1m", "7d"]}}}, "expected `idle_expiry` above 604806s"),
         ({"compute": {"book": {"max_age": "0s"}}}, "`compute.book.max_age`"),
@@ -460,6 +463,7 @@ CHANGES: dict[str, Any] = {
     "compute.options.max_age": "1h",
     "compute.options.calendar": "24/7",
     "compute.features.enabled": ["zscore", "channel", "relative_volume"],
+    "compute.features.groups": ["book", "news"],
     "compute.strategies.enabled": ["breakout"],
     "compute.strategies.mean_reversion.interval": "10s",
     "compute.strategies.mean_reversion.entry_zscore": 1.6,
@@ -649,7 +653,7 @@ NO_EFFECT_ON_ROWS = {
 NO_EFFECT_ON_ROWS |= {
     path: "tests/property/test_feature_parameters.py has the parameters of every bar feature"
     for path in LEAVES
-    if path.startswith("compute.features.") and path != "compute.features.enabled"
+    if path.startswith("compute.features.") and path not in CHANGES
 }
 NO_EFFECT_ON_ROWS |= {
     path: "tests/property/test_strategies_contract.py changes every parameter of these"

@@ -10,14 +10,16 @@ import pyarrow as pa
 import pytest
 
 from operators.feature_engine import FeatureEngine, FeatureFrame, feature_set
+from operators.feature_groups import GROUPS
 from operators.refusals import Refusals
-from operators.shard_config import ShardConfig
+from operators.shard_config import GROUP_NAMES, ShardConfig
 from schemas.batches import make_batch
 from schemas.enums import Missing
 from schemas.time import END_OF_TIME
 
 SECOND = 10**9
-CONFIG = ShardConfig.model_validate({"bars": {"intervals": ["1s", "1m"], "grace": "0s"}})
+BARS: dict[str, Any] = {"bars": {"intervals": ["1s", "1m"], "grace": "0s"}}
+CONFIG = ShardConfig.model_validate(BARS)
 NAMES = feature_set(CONFIG).names
 
 
@@ -197,3 +199,23 @@ def test_forgotten_instrument_starts_anew():
     assert why(frame, "mid_price") == [Missing.NO_INPUT] * 2
     assert why(frame, "log_return") == [Missing.WARMING_UP] * 2
     assert refusals.counts == {("decoded", "trades", ""): 1}
+
+
+def test_groups_of_the_configuration_are_those_registered_in_order():
+    assert tuple(GROUPS) == GROUP_NAMES == ShardConfig().features.groups
+
+
+@pytest.mark.parametrize("left_out", GROUP_NAMES)
+def test_group_that_is_left_out_has_no_columns_and_changes_no_other(left_out):
+    groups = [name for name in reversed(GROUP_NAMES) if name != left_out]
+    bar_strategies: dict[str, Any] = {"enabled": ["mean_reversion"]}
+    config = ShardConfig.model_validate(BARS | {"features": {"groups": groups}, "strategies": bar_strategies})
+    own = {spec.name for spec in GROUPS[left_out](CONFIG).specs()}
+    kept = [n for n, name in enumerate(NAMES) if name not in own]
+    assert own
+    assert feature_set(config).names == tuple(NAMES[n] for n in kept)
+    records = {"trades": trades([0.1, 1.1, 2.2]), "quotes": quotes([0.2, 0.9], [9.0, 9.5])}
+    frame, _, _ = run(engine=FeatureEngine(config), **records)
+    expected, _, _ = run(**records)
+    np.testing.assert_array_equal(frame.values, expected.values[:, kept])
+    np.testing.assert_array_equal(frame.missing, expected.missing[:, kept])
